@@ -60,8 +60,15 @@ impl Tag {
     /// Reads a tag back from a VLAN id (the low twelve bits of the TCI count).
     pub fn from_vlan_id(tci: u16) -> Option<Self> {
         let vid = tci & 0x0fff;
-        let direction = if vid & 1 == 1 { Direction::Inbound } else { Direction::Outbound };
-        EndpointId::new(vid >> 1).map(|endpoint| Self { endpoint, direction })
+        let direction = if vid & 1 == 1 {
+            Direction::Inbound
+        } else {
+            Direction::Outbound
+        };
+        EndpointId::new(vid >> 1).map(|endpoint| Self {
+            endpoint,
+            direction,
+        })
     }
 }
 
@@ -73,7 +80,10 @@ mod tests {
     fn every_tag_survives_the_vlan_id() {
         for id in EndpointId::MIN..=EndpointId::MAX {
             for direction in [Direction::Outbound, Direction::Inbound] {
-                let tag = Tag { endpoint: EndpointId::new(id).unwrap(), direction };
+                let tag = Tag {
+                    endpoint: EndpointId::new(id).unwrap(),
+                    direction,
+                };
                 assert_eq!(Tag::from_vlan_id(tag.vlan_id()), Some(tag));
             }
         }

@@ -16,6 +16,9 @@ pub trait Output {
     fn emit(&mut self, frame: &[u8]);
 
     /// Writes a flow-cache entry; what the kernel noted so far is kept.
+    ///
+    /// # Errors
+    /// [`CacheFull`] when the map has no room: the flow's packets go on coming up.
     fn cache_put(&mut self, key: &FlowKey, entry: &CacheEntry) -> Result<(), CacheFull>;
 
     /// Reads what the kernel noted. `None`: no entry.
@@ -26,4 +29,8 @@ pub trait Output {
 
     /// Tells the world of a verdict or of the end of a flow.
     fn event(&mut self, event: Event);
+
+    /// Whether anyone wants to hear of verdicts that allowed something and that no rule asked to
+    /// log, and of ends of flows. Denials and logged verdicts are always reported.
+    fn wants_all(&self) -> bool;
 }

@@ -1,0 +1,85 @@
+//! What one engine counted. Plain numbers; the worker publishes them.
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Counters of one engine, since its start.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counters { $($(#[doc = $doc])+ pub $name: u64,)+ }
+
+        impl Counters {
+            /// Names, in the order of [`Counters::values`].
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),+];
+            /// Help texts, in the same order.
+            pub const HELP: &'static [&'static str] = &[$(concat!($($doc),+)),+];
+            /// The numbers, in the order of [`Counters::NAMES`].
+            pub fn values(&self) -> [u64; Self::NAMES.len()] { [$(self.$name),+] }
+        }
+    };
+}
+
+counters! {
+    /// Frames that came up from the kernel.
+    frames_in,
+    /// Bytes of those frames.
+    bytes_in,
+    /// Frames sent on as they came.
+    frames_forwarded,
+    /// Frames made or changed by the engine (RST, 403, alerts, trimmed segments).
+    frames_made,
+    /// Frames that carried no valid tag or an unknown endpoint.
+    bad_tag,
+    /// Frames whose headers could not be read.
+    malformed,
+    /// Frames dropped because their protocol has no defined treatment.
+    not_ip,
+    /// Flows entered into the table.
+    flows_opened,
+    /// Flows removed from the table.
+    flows_closed,
+    /// First packets dropped: the flow table was full.
+    flow_table_full,
+    /// First packets dropped: the endpoint's share of the flow table was full.
+    endpoint_flows_full,
+    /// Flow-cache entries refused by a full kernel map; the flow stays with the engine.
+    flow_cache_full,
+    /// HTTP requests judged.
+    http_requests,
+    /// TLS hellos judged.
+    tls_hellos,
+    /// Verdicts ALLOWED.
+    allowed,
+    /// Verdicts DENIED.
+    denied,
+    /// Segments dropped because they came before the handshake was complete.
+    before_handshake,
+    /// Out-of-order segments held back until the gap was filled.
+    held,
+    /// Out-of-order segments dropped because a holding limit was reached.
+    held_full,
+    /// Segments dropped because too many judged bytes waited for their acknowledgement.
+    kept_full,
+    /// Retransmissions whose bytes differ from those that were judged; dropped.
+    retransmission_differs,
+    /// Retransmissions of bytes neither remembered nor acknowledged; dropped.
+    retransmission_unknown,
+    /// Segments whose already judged front was cut off before they were sent on.
+    trimmed,
+    /// SYNs dropped because the other side had already opened the flow.
+    simultaneous_open,
+    /// Packets of flows that the engine does not know, answered with RST.
+    unknown_flow,
+    /// Packets of denied flows that were swallowed or answered.
+    after_denial,
+    /// Fragments dropped: no verdict for their first fragment.
+    fragment_unknown,
+    /// Fragments dropped: TCP under an L7 rule must not be fragmented.
+    fragment_refused,
+    /// Fragmented packets not remembered: too many at once.
+    fragments_full,
+    /// ICMP errors dropped because they belong to no known flow.
+    icmp_unrelated,
+    /// Flows cut by a change of policy.
+    cut_by_policy,
+    /// Server segments held back because the answer to Upgrade or CONNECT was awaited.
+    response_out_of_order,
+}

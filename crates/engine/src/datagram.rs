@@ -1,0 +1,74 @@
+//! What names the flow of a packet, and who opened a flow whose beginning was not seen.
+
+use tollgate_policy::Side;
+use tollgate_wire::packet::{IcmpHeader, L4};
+use tollgate_wire::tag::Direction;
+
+use crate::key::FlowKey;
+use crate::segment::Packet;
+
+/// First port of Linux's default range for connections that it opens
+/// (`net.ipv4.ip_local_port_range`).
+const EPHEMERAL_FIRST: u16 = 32_768;
+
+/// ICMP message types that quote the packet they are about (RFC 792, RFC 4443).
+pub(crate) fn is_icmp_error(protocol: u8, icmp: &IcmpHeader) -> bool {
+    match protocol {
+        ICMP => matches!(icmp.icmp_type, 3 | 4 | 5 | 11 | 12),
+        _ => matches!(icmp.icmp_type, 1..=4),
+    }
+}
+
+/// IP protocol number of ICMP.
+const ICMP: u8 = 1;
+
+/// The flow's key.
+pub(crate) fn key_of(packet: &Packet<'_>) -> FlowKey {
+    let layout = &packet.layout;
+    let (src_port, dst_port) = match layout.l4 {
+        L4::Tcp(tcp) => (tcp.src_port, tcp.dst_port),
+        L4::Udp { src_port, dst_port } | L4::Sctp { src_port, dst_port } => (src_port, dst_port),
+        L4::Fragment(fragment) => fragment.ports.unwrap_or((0, 0)),
+        L4::Icmp(_) | L4::Other => (0, 0),
+    };
+    let mut key = match packet.direction() {
+        Direction::Outbound => FlowKey {
+            endpoint: packet.tag.endpoint,
+            protocol: layout.protocol,
+            local: layout.src,
+            local_port: src_port,
+            remote: layout.dst,
+            remote_port: dst_port,
+        },
+        Direction::Inbound => FlowKey {
+            endpoint: packet.tag.endpoint,
+            protocol: layout.protocol,
+            local: layout.dst,
+            local_port: dst_port,
+            remote: layout.src,
+            remote_port: src_port,
+        },
+    };
+    if let L4::Icmp(icmp) = layout.l4 {
+        key.local_port = icmp.identifier.unwrap_or(0);
+    }
+    key
+}
+
+/// Who opens a flow with this, its first packet.
+pub(crate) fn opener(packet: &Packet<'_>) -> Side {
+    match packet.direction() {
+        Direction::Outbound => Side::Egress,
+        Direction::Inbound => Side::Ingress,
+    }
+}
+
+/// Who opened a TCP flow that was there before the engine: the side whose port lies in the
+/// ephemeral range, if only one does. `None`: cannot be told.
+pub(crate) fn likely_opener(key: &FlowKey) -> Option<Side> {
+    match (key.local_port >= EPHEMERAL_FIRST, key.remote_port >= EPHEMERAL_FIRST) {
+        (true, false) => Some(Side::Egress),
+        (false, true) => Some(Side::Ingress),
+        _ => None,
+    }
+}

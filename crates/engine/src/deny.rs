@@ -1,0 +1,302 @@
+//! How a denial is told: 403, TLS alert, RST to both sides, ICMP, or silence.
+
+use std::sync::Arc;
+
+use tollgate_policy::DenyHow;
+use tollgate_wire::build::{self, L2, Segment};
+use tollgate_wire::packet::{TcpFlags, TcpHeader};
+use tollgate_wire::tag::Direction;
+
+use crate::event::{Event, EventKind, L7Facts, Verdict, VerdictWord};
+use crate::flow::{Flow, Parting, Refusing, State};
+use crate::inspect::{Refused, Tell};
+use crate::output::Output;
+use crate::segment::{Ctx, Packet, segment_end};
+use crate::seq;
+
+/// Hop limit of frames that the engine makes; what Linux uses for its own.
+const HOP_LIMIT: u8 = 64;
+
+/// Window announced in frames that the engine makes: enough for a client to finish its last
+/// segments, never used for transfer.
+const WINDOW: u16 = 65_535;
+
+/// What a client may still send after its last word before it is reset: an upload that had begun
+/// gets the chance to read the 403, an endless one does not.
+const PARTING_MAX: u32 = 1024 * 1024;
+
+/// TLS 1.2 alert record: fatal `access_denied` (RFC 8446, section 6.2).
+const TLS_ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+
+/// Where both halves of a TCP connection stand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    /// Next byte that the server expects of the client.
+    pub delivered: u32,
+    /// Behind the last byte that the client has sent.
+    pub sent: u32,
+    /// Next byte that the client expects of the server.
+    pub expected: u32,
+}
+
+/// Why, for the event.
+pub(crate) struct Why {
+    pub policy: Option<Arc<str>>,
+    pub rule: Option<Arc<str>>,
+    pub reason: &'static str,
+    pub detail: String,
+    pub facts: Option<L7Facts>,
+}
+
+/// Reports a denial.
+pub(crate) fn report<O: Output>(flow: &Flow, why: Why, ctx: &mut Ctx<'_, O>) {
+    ctx.counters.denied += 1;
+    let verdict = Verdict {
+        word: VerdictWord::Denied,
+        side: flow.side,
+        l7: why.facts,
+        policy: why.policy,
+        rule: why.rule,
+        reason: why.reason,
+        detail: why.detail,
+        logged: true,
+    };
+    let event = Event { flow_id: flow.id, key: flow.key, kind: EventKind::Verdict(verdict) };
+    ctx.out.event(event);
+}
+
+/// Reports that something was let through, if anyone wants to know.
+pub(crate) fn report_allowed<O: Output>(flow: &Flow, facts: Option<&L7Facts>, ctx: &mut Ctx<'_, O>) {
+    ctx.counters.allowed += 1;
+    let logged = flow.rule.as_ref().is_some_and(|rule| rule.logged());
+    if !logged && !ctx.out.wants_all() {
+        return;
+    }
+    let verdict = Verdict {
+        word: VerdictWord::Allowed,
+        side: flow.side,
+        l7: facts.cloned(),
+        policy: flow.rule.as_ref().map(|rule| rule.policy().clone()),
+        rule: flow.rule.as_ref().map(|rule| rule.rule().clone()),
+        reason: if flow.rule.is_some() { "rule" } else { "no-policy" },
+        detail: String::new(),
+        logged,
+    };
+    let event = Event { flow_id: flow.id, key: flow.key, kind: EventKind::Verdict(verdict) };
+    ctx.out.event(event);
+}
+
+/// Refuses a TCP stream because of what the client sent in `packet`.
+/// `may_answer`: no response of the server can be under way, so a 403 lands in its place.
+pub(crate) fn refuse_stream<O: Output>(
+    flow: &mut Flow,
+    position: Position,
+    may_answer: bool,
+    refused: Refused,
+    ctx: &mut Ctx<'_, O>,
+) {
+    let (policy, rule) = match &flow.rule {
+        Some(rule) => (Some(rule.policy().clone()), Some(rule.rule().clone())),
+        None => (None, None),
+    };
+    let last_word = match refused.tell {
+        Tell::Http { head_only } if may_answer => {
+            Some(forbidden(policy.as_deref(), rule.as_deref(), &refused, head_only))
+        }
+        Tell::Tls if may_answer => Some(TLS_ACCESS_DENIED.to_vec()),
+        Tell::Http { .. } | Tell::Tls | Tell::Reset => None,
+    };
+    let facts = refused.facts.clone();
+    let (reason, detail) = (refused.reason, refused.detail.to_owned());
+    report(flow, Why { policy, rule, reason, detail, facts }, ctx);
+    match last_word {
+        Some(words) => part(flow, position, &words, ctx),
+        None => reset_both(flow, position, ctx),
+    }
+}
+
+/// The 403 that the client gets.
+fn forbidden(policy: Option<&str>, rule: Option<&str>, why: &Refused, head_only: bool) -> Vec<u8> {
+    let policy = policy.unwrap_or("policy");
+    let rule = rule.map(|rule| format!(" rule \"{rule}\"")).unwrap_or_default();
+    let detail = if why.detail.is_empty() { String::new() } else { format!(" ({})", why.detail) };
+    let body = format!("Denied by {policy}{rule}: {}{detail}\n", why.reason);
+    let head = format!(
+        "HTTP/1.1 403 Forbidden\r\nServer: tollgate\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Content-Length: {}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    let mut answer = head.into_bytes();
+    if !head_only {
+        answer.extend_from_slice(body.as_bytes());
+    }
+    answer
+}
+
+/// A last word and a FIN for the client, RST for the server.
+fn part<O: Output>(flow: &mut Flow, at: Position, words: &[u8], ctx: &mut Ctx<'_, O>) {
+    let flags = TcpFlags::ACK | TcpFlags::PSH | TcpFlags::FIN;
+    to_client(flow, at.expected, at.sent, flags, words, ctx);
+    to_server(flow, at.delivered, at.expected, TcpFlags::RST | TcpFlags::ACK, ctx);
+    let parting = Parting {
+        seq: at.expected.wrapping_add(seq::span(words.len())).wrapping_add(1),
+        expected: at.sent,
+        discarded: 0,
+    };
+    flow.state = State::Denied(Refusing { silent: false, parting: Some(parting) });
+}
+
+/// RST to both sides.
+pub(crate) fn reset_both<O: Output>(flow: &mut Flow, at: Position, ctx: &mut Ctx<'_, O>) {
+    to_client(flow, at.expected, at.sent, TcpFlags::RST | TcpFlags::ACK, &[], ctx);
+    to_server(flow, at.delivered, at.expected, TcpFlags::RST | TcpFlags::ACK, ctx);
+    flow.state = State::Denied(Refusing::default());
+}
+
+/// Meets the first packet of a flow that the policy denies.
+pub(crate) fn refuse_first<O: Output>(
+    flow: &mut Flow,
+    packet: &Packet<'_>,
+    how: DenyHow,
+    ctx: &mut Ctx<'_, O>,
+) {
+    let silent = how == DenyHow::Drop;
+    flow.state = State::Denied(Refusing { silent, parting: None });
+    if silent {
+        return;
+    }
+    match packet.tcp() {
+        Some(tcp) => reset_sender(flow, packet, &tcp, ctx),
+        None => prohibit(flow, packet, ctx),
+    }
+}
+
+/// A packet of a flow that was denied before.
+pub(crate) fn straggler<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+    ctx.counters.after_denial += 1;
+    let State::Denied(refusing) = flow.state else { return };
+    if refusing.silent {
+        return;
+    }
+    let Some(tcp) = packet.tcp() else { return prohibit(flow, packet, ctx) };
+    match refusing.parting {
+        Some(parting) if flow.is_from_client(packet) => {
+            client_parts(flow, parting, packet, &tcp, ctx);
+        }
+        _ => reset_sender(flow, packet, &tcp, ctx),
+    }
+}
+
+/// Acknowledges what the client still sends after its last word, within bounds.
+fn client_parts<O: Output>(
+    flow: &mut Flow,
+    mut parting: Parting,
+    packet: &Packet<'_>,
+    tcp: &TcpHeader,
+    ctx: &mut Ctx<'_, O>,
+) {
+    let payload = packet.payload().len();
+    if tcp.flags.rst() || (payload == 0 && !tcp.flags.fin()) {
+        return;
+    }
+    let end = segment_end(tcp, payload);
+    if !seq::before(parting.expected, tcp.seq) && seq::before(parting.expected, end) {
+        parting.discarded = parting.discarded.saturating_add(end.wrapping_sub(parting.expected));
+        parting.expected = end;
+    }
+    flow.state = State::Denied(Refusing { silent: false, parting: Some(parting) });
+    let flags = if parting.discarded > PARTING_MAX {
+        TcpFlags::RST | TcpFlags::ACK
+    } else {
+        TcpFlags::ACK
+    };
+    to_client(flow, parting.seq, parting.expected, flags, &[], ctx);
+}
+
+/// RST in answer to one packet, to its sender (RFC 9293, section 3.10.7.1). An RST is not
+/// answered.
+pub(crate) fn reset_sender<O: Output>(
+    flow: &Flow,
+    packet: &Packet<'_>,
+    tcp: &TcpHeader,
+    ctx: &mut Ctx<'_, O>,
+) {
+    if tcp.flags.rst() {
+        return;
+    }
+    let end = segment_end(tcp, packet.payload().len());
+    let (seq, ack, flags) = if tcp.flags.ack() {
+        (tcp.ack, end, TcpFlags::RST | TcpFlags::ACK)
+    } else {
+        (0, end, TcpFlags::RST | TcpFlags::ACK)
+    };
+    send(flow, packet.direction().reverse(), seq, ack, flags, &[], ctx);
+}
+
+/// RST to both sides of a connection that is not known: to the sender of this packet, and to its
+/// receiver in the sender's name.
+pub(crate) fn reset_unknown<O: Output>(flow: &Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+    let Some(tcp) = packet.tcp() else { return };
+    reset_sender(flow, packet, &tcp, ctx);
+    if !tcp.flags.rst() && tcp.flags.ack() {
+        let flags = TcpFlags::RST | TcpFlags::ACK;
+        send(flow, packet.direction(), tcp.seq, tcp.ack, flags, &[], ctx);
+    }
+}
+
+/// ICMP "administratively prohibited" to the sender of a packet.
+fn prohibit<O: Output>(flow: &Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+    let back = packet.direction().reverse();
+    let l2 = link(flow, back);
+    let from = packet.layout.dst;
+    let frame = packet.ethernet();
+    if build::icmp_admin_prohibited(ctx.scratch, &l2, frame, &packet.layout, from).is_ok() {
+        ctx.emit_scratch();
+    }
+}
+
+fn to_client<O: Output>(
+    flow: &Flow,
+    seq: u32,
+    ack: u32,
+    flags: TcpFlags,
+    payload: &[u8],
+    ctx: &mut Ctx<'_, O>,
+) {
+    send(flow, flow.client_direction().reverse(), seq, ack, flags, payload, ctx);
+}
+
+fn to_server<O: Output>(flow: &Flow, seq: u32, ack: u32, flags: TcpFlags, ctx: &mut Ctx<'_, O>) {
+    send(flow, flow.client_direction(), seq, ack, flags, &[], ctx);
+}
+
+/// Makes and sends a segment that goes `direction`, in the name of the side that sends that way.
+fn send<O: Output>(
+    flow: &Flow,
+    direction: Direction,
+    seq: u32,
+    ack: u32,
+    flags: TcpFlags,
+    payload: &[u8],
+    ctx: &mut Ctx<'_, O>,
+) {
+    let (src, dst) = match direction {
+        Direction::Outbound => (flow.key.local_addr(), flow.key.remote_addr()),
+        Direction::Inbound => (flow.key.remote_addr(), flow.key.local_addr()),
+    };
+    let segment =
+        Segment { src, dst, seq, ack, flags, window: WINDOW, payload, hop_limit: HOP_LIMIT };
+    if build::tcp(ctx.scratch, &link(flow, direction), &segment).is_ok() {
+        ctx.emit_scratch();
+    }
+}
+
+fn link(flow: &Flow, direction: Direction) -> L2 {
+    let vlan = Some(flow.tag(direction).vlan_id());
+    match direction {
+        Direction::Outbound => {
+            L2 { src: flow.links.endpoint, dst: flow.links.gateway, vlan }
+        }
+        Direction::Inbound => L2 { src: flow.links.gateway, dst: flow.links.endpoint, vlan },
+    }
+}

@@ -1,0 +1,621 @@
+//! The engine: where frames, policy changes, ended flows and time come in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tollgate_policy::{Denial, DenyHow, EndpointPolicy, FlowVerdict, RuleSet, Side};
+use tollgate_wire::packet::{self, Fragment, L4};
+use tollgate_wire::tag::{EndpointId, Tag};
+use tollgate_wire::vnet::VNET_HDR_LEN;
+
+use crate::cache::{CacheEntry, Steer};
+use crate::counters::Counters;
+use crate::datagram::{is_icmp_error, key_of, likely_opener, opener};
+use crate::deny::{self, Why};
+use crate::event::{Event, EventKind, L7Facts};
+use crate::flow::{Flow, State};
+use crate::flow_table::{FlowSummary, FlowTable, TableFull};
+use crate::fragment::{FragmentKey, Fragments};
+use crate::inspect::Inspection;
+use crate::key::FlowKey;
+use crate::limits::Limits;
+use crate::output::Output;
+use crate::policy_change;
+use crate::segment::{Ctx, Packet};
+use crate::table::PolicyTable;
+use crate::tcp;
+use crate::wheel::{Alarm, Wheel};
+
+/// How long an ended flow is remembered, so that the last ACK and retransmitted FINs find it.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a denied flow is remembered after its last packet, so that stragglers are answered
+/// and one denial is reported once.
+const DENIED_LINGER: Duration = Duration::from_secs(10);
+
+/// How often a half-closed flow is looked at.
+const HALF_CLOSED_CHECK: Duration = Duration::from_secs(10);
+
+/// IP protocol number of TCP.
+const TCP: u8 = 6;
+
+const PASS: CacheEntry = CacheEntry { outbound: Steer::Pass, inbound: Steer::Pass };
+const DROP: CacheEntry = CacheEntry { outbound: Steer::Drop, inbound: Steer::Drop };
+
+/// What one engine hands to the next one over a restart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// Endpoint id.
+    pub endpoint: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The endpoint's address and port.
+    pub local: std::net::SocketAddr,
+    /// The other side's.
+    pub remote: std::net::SocketAddr,
+    /// Who opened the flow.
+    pub side: Side,
+    /// The latest L7 facts.
+    pub facts: Option<L7Facts>,
+}
+
+/// One worker's engine. See the crate's documentation.
+pub struct Engine {
+    policy: Arc<PolicyTable>,
+    flows: FlowTable,
+    fragments: Fragments,
+    wheel: Wheel,
+    limits: Limits,
+    counters: Counters,
+    scratch: Vec<u8>,
+    held_bytes: usize,
+    next_id: u64,
+}
+
+/// A context that borrows the engine's parts beside the flow table.
+macro_rules! ctx {
+    ($engine:expr, $now:expr, $out:expr) => {
+        &mut Ctx {
+            out: $out,
+            counters: &mut $engine.counters,
+            limits: &$engine.limits,
+            scratch: &mut $engine.scratch,
+            held_bytes: &mut $engine.held_bytes,
+            now: $now,
+        }
+    };
+}
+
+impl Engine {
+    /// An engine without flows.
+    pub fn new(policy: Arc<PolicyTable>, limits: Limits) -> Self {
+        Self {
+            policy,
+            flows: FlowTable::default(),
+            fragments: Fragments::default(),
+            wheel: Wheel::new(),
+            limits,
+            counters: Counters::default(),
+            scratch: Vec::new(),
+            held_bytes: 0,
+            next_id: 1,
+        }
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Flows in the table.
+    pub fn flow_count(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Bytes of out-of-order frames that are held.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// A frame that the kernel could not decide: virtio-net header, Ethernet, 802.1Q tag.
+    pub fn handle<O: Output>(&mut self, now: Duration, frame: &[u8], out: &mut O) {
+        self.counters.frames_in += 1;
+        self.counters.bytes_in += frame.len() as u64;
+        let Some(packet) = self.read(frame) else { return };
+        let Some(policy) = self.policy.get(packet.tag.endpoint).cloned() else {
+            self.counters.bad_tag += 1;
+            return;
+        };
+        match packet.layout.l4 {
+            L4::Fragment(fragment) => self.fragment(now, &packet, &fragment, &policy, out),
+            L4::Icmp(icmp) if is_icmp_error(packet.layout.protocol, &icmp) => {
+                self.icmp_error(now, &packet, out);
+            }
+            _ => self.packet(now, &packet, &policy, out),
+        }
+    }
+
+    fn read<'a>(&mut self, frame: &'a [u8]) -> Option<Packet<'a>> {
+        let Ok(parsed) = packet::parse(frame.get(VNET_HDR_LEN..).unwrap_or_default()) else {
+            self.counters.malformed += 1;
+            return None;
+        };
+        let packet::Packet::Ip(layout) = parsed else {
+            self.counters.not_ip += 1;
+            return None;
+        };
+        let Some(tag) = layout.eth.vlan.and_then(Tag::from_vlan_id) else {
+            self.counters.bad_tag += 1;
+            return None;
+        };
+        Some(Packet { frame, layout, tag })
+    }
+
+    fn packet<O: Output>(
+        &mut self,
+        now: Duration,
+        packet: &Packet<'_>,
+        policy: &EndpointPolicy,
+        out: &mut O,
+    ) {
+        let found = self.flows.find(&key_of(packet));
+        match (packet.tcp(), found) {
+            (Some(tcp), found) if tcp.flags.is_syn() => {
+                self.syn(now, packet, tcp.seq, found, policy, out);
+            }
+            (_, Some(at)) => self.known(now, at, packet, out),
+            (Some(_), None) => self.unknown_tcp(now, packet, policy, out),
+            (None, None) => self.open(now, packet, policy, out),
+        }
+    }
+
+    /// A SYN: a new flow, the same SYN again, or a new flow in an old one's place.
+    fn syn<O: Output>(
+        &mut self,
+        now: Duration,
+        packet: &Packet<'_>,
+        seq: u32,
+        found: Option<usize>,
+        policy: &EndpointPolicy,
+        out: &mut O,
+    ) {
+        let Some(at) = found else { return self.open(now, packet, policy, out) };
+        let Some(flow) = self.flows.get_mut(at) else { return };
+        let ctx = ctx!(self, now, out);
+        if !flow.is_from_client(packet) && is_handshaking(flow) {
+            ctx.counters.simultaneous_open += 1;
+            return;
+        }
+        if flow.syn == Some(seq) && flow.is_from_client(packet) {
+            flow.note(packet, now);
+            return match &flow.state {
+                State::Denied(_) => deny::straggler(flow, packet, ctx),
+                State::Open | State::Lost | State::Inspect(_) => tcp::forward_syn(packet, ctx),
+            };
+        }
+        self.remove(at, now, out);
+        self.open(now, packet, policy, out);
+    }
+
+    /// A packet of a flow in the table.
+    fn known<O: Output>(&mut self, now: Duration, at: usize, packet: &Packet<'_>, out: &mut O) {
+        let Some(flow) = self.flows.get_mut(at) else { return };
+        flow.note(packet, now);
+        let ctx = ctx!(self, now, out);
+        match &flow.state {
+            State::Open => {
+                flow.put_cache(PASS, ctx);
+                ctx.forward(packet.frame);
+            }
+            State::Inspect(_) => tcp::inspected(flow, packet, ctx),
+            State::Lost => lost(flow, packet, ctx),
+            State::Denied(_) => deny::straggler(flow, packet, ctx),
+        }
+        let ends = packet.tcp().is_some_and(|tcp| tcp.flags.fin() || tcp.flags.rst());
+        if ends && !flow.closing {
+            flow.closing = Flow::has_ended(&flow.seen);
+            self.wheel.arm(now + LINGER, Alarm { index: at, id: flow.id });
+        }
+    }
+
+    /// The first packet of a flow.
+    fn open<O: Output>(
+        &mut self,
+        now: Duration,
+        packet: &Packet<'_>,
+        policy: &EndpointPolicy,
+        out: &mut O,
+    ) {
+        if !self.has_room(packet.tag.endpoint) {
+            return;
+        }
+        let mut flow = self.new_flow(opener(packet), packet, now);
+        flow.note(packet, now);
+        let ctx = ctx!(self, now, out);
+        match policy.decide(&flow.query()) {
+            FlowVerdict::Allow(rule) => {
+                flow.rule = rule;
+                flow.put_cache(PASS, ctx);
+                deny::report_allowed(&flow, None, ctx);
+                ctx.forward(packet.frame);
+            }
+            FlowVerdict::Deny(denial) => refuse(&mut flow, packet, &denial, ctx),
+            FlowVerdict::Inspect(rules) => inspect(&mut flow, packet, rules, ctx),
+        }
+        self.insert(flow, now);
+    }
+
+    /// A TCP packet in the middle of a connection that is not in the table: open before the
+    /// engine was, or forgotten. It may go on only if no L7 fact is needed.
+    fn unknown_tcp<O: Output>(
+        &mut self,
+        now: Duration,
+        packet: &Packet<'_>,
+        policy: &EndpointPolicy,
+        out: &mut O,
+    ) {
+        let key = key_of(packet);
+        let likely = likely_opener(&key);
+        let mut flow = self.new_flow(likely.unwrap_or(Side::Egress), packet, now);
+        flow.note(packet, now);
+        let mut refusal = refusal_without_facts(&flow, policy);
+        if likely.is_none() && refusal.is_none() {
+            flow.side = Side::Ingress;
+            refusal = refusal_without_facts(&flow, policy);
+        }
+        let ctx = ctx!(self, now, out);
+        let Some(why) = refusal else {
+            if self.flows.room_for(key.endpoint, ctx.limits).is_err() {
+                ctx.counters.flow_table_full += 1;
+                return;
+            }
+            flow.put_cache(PASS, ctx);
+            deny::report_allowed(&flow, None, ctx);
+            ctx.forward(packet.frame);
+            return self.insert(flow, now);
+        };
+        ctx.counters.unknown_flow += 1;
+        deny::reset_unknown(&flow, packet, ctx);
+        // Late FINs and ACKs of a flow that ended are no news; data is, once.
+        if packet.payload().is_empty() || self.flows.room_for(key.endpoint, ctx.limits).is_err() {
+            return;
+        }
+        deny::report(&flow, why, ctx);
+        flow.state = State::Denied(crate::flow::Refusing::default());
+        self.insert(flow, now);
+    }
+
+    /// ICMP errors go with the flow whose packet they quote.
+    fn icmp_error<O: Output>(&mut self, now: Duration, packet: &Packet<'_>, out: &mut O) {
+        let ctx = ctx!(self, now, out);
+        let allowed = quoted_key(packet).is_some_and(|key| match self.flows.find(&key) {
+            Some(at) => self
+                .flows
+                .get_mut(at)
+                .is_some_and(|flow| !matches!(flow.state, State::Denied(_))),
+            None => ctx.out.cache_progress(&key).is_some(),
+        });
+        if allowed {
+            ctx.forward(packet.frame);
+        } else {
+            ctx.counters.icmp_unrelated += 1;
+        }
+    }
+
+    fn fragment<O: Output>(
+        &mut self,
+        now: Duration,
+        packet: &Packet<'_>,
+        fragment: &Fragment,
+        policy: &EndpointPolicy,
+        out: &mut O,
+    ) {
+        let key = FragmentKey {
+            tag: packet.tag,
+            src: packet.layout.src,
+            dst: packet.layout.dst,
+            protocol: packet.layout.protocol,
+            id: fragment.id,
+        };
+        if fragment.offset > 0 {
+            if !self.fragments.is_allowed(&key, now) {
+                self.counters.fragment_unknown += 1;
+                return;
+            }
+            return ctx!(self, now, out).forward(packet.frame);
+        }
+        if packet.layout.protocol == TCP {
+            self.counters.fragment_refused += 1;
+            return;
+        }
+        let flow_key = key_of(packet);
+        if self.flows.find(&flow_key).is_none() {
+            self.open(now, packet, policy, out);
+        } else if let Some(at) = self.flows.find(&flow_key) {
+            self.known(now, at, packet, out);
+        }
+        let open = self
+            .flows
+            .find(&flow_key)
+            .and_then(|at| self.flows.get_mut(at))
+            .is_some_and(|flow| matches!(flow.state, State::Open));
+        if open && !self.fragments.allow(key, now, self.limits.fragments) {
+            self.counters.fragments_full += 1;
+        }
+    }
+
+    fn has_room(&mut self, endpoint: EndpointId) -> bool {
+        match self.flows.room_for(endpoint, &self.limits) {
+            Ok(()) => true,
+            Err(TableFull::Flows) => {
+                self.counters.flow_table_full += 1;
+                false
+            }
+            Err(TableFull::Endpoint) => {
+                self.counters.endpoint_flows_full += 1;
+                false
+            }
+        }
+    }
+
+    fn new_flow(&mut self, side: Side, packet: &Packet<'_>, now: Duration) -> Flow {
+        let id = self.next_id;
+        self.next_id += 1;
+        Flow::new(id, side, packet, now)
+    }
+
+    fn insert(&mut self, flow: Flow, now: Duration) {
+        self.counters.flows_opened += 1;
+        let id = flow.id;
+        let patience = patience(&flow, &self.limits);
+        let index = self.flows.insert(flow);
+        self.wheel.arm(now + patience, Alarm { index, id });
+    }
+
+    fn remove<O: Output>(&mut self, at: usize, now: Duration, out: &mut O) {
+        let Some(mut flow) = self.flows.remove(at) else { return };
+        self.counters.flows_closed += 1;
+        let ctx = ctx!(self, now, out);
+        *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
+        if !ctx.out.wants_all() {
+            if flow.cached.is_some() {
+                ctx.out.cache_delete(&flow.key);
+            }
+            return;
+        }
+        flow.drop_cache(ctx);
+        let kind = EventKind::Closed {
+            bytes_out: flow.seen.outbound.bytes,
+            bytes_in: flow.seen.inbound.bytes,
+            packets_out: flow.seen.outbound.packets,
+            packets_in: flow.seen.inbound.packets,
+        };
+        ctx.out.event(Event { flow_id: flow.id, key: flow.key, kind });
+    }
+
+    /// The kernel saw the end of a flow (both FINs, or an RST).
+    pub fn flow_closed<O: Output>(&mut self, now: Duration, key: &FlowKey, out: &mut O) {
+        let Some(at) = self.flows.find(key) else { return };
+        let Some(flow) = self.flows.get_mut(at) else { return };
+        let ctx = ctx!(self, now, out);
+        // The news may be of a flow that a new one has replaced since.
+        if flow.closing || !Flow::has_ended(&flow.progress(ctx)) {
+            return;
+        }
+        flow.closing = true;
+        self.wheel.arm(now + LINGER, Alarm { index: at, id: flow.id });
+    }
+
+    /// Lets time pass: forgets flows that ended or fell silent. To be called about once a second.
+    pub fn tick<O: Output>(&mut self, now: Duration, out: &mut O) {
+        for alarm in self.wheel.due(now) {
+            let Some(flow) = self.flows.get_mut(alarm.index) else { continue };
+            if flow.id != alarm.id {
+                continue;
+            }
+            match time_left(flow, ctx!(self, now, out)) {
+                Some(left) => self.wheel.arm(now + left, alarm),
+                None => self.remove(alarm.index, now, out),
+            }
+        }
+    }
+
+    /// Puts a new policy in force: every flow is judged again, and what it forbids is cut.
+    pub fn set_policy<O: Output>(
+        &mut self,
+        now: Duration,
+        policy: Arc<PolicyTable>,
+        out: &mut O,
+    ) {
+        self.policy = policy;
+        for at in self.flows.occupied() {
+            self.recheck(at, now, out);
+        }
+    }
+
+    fn recheck<O: Output>(&mut self, at: usize, now: Duration, out: &mut O) {
+        let Some(flow) = self.flows.get_mut(at) else { return };
+        let was_denied = matches!(flow.state, State::Denied(_));
+        if !policy_change::recheck(flow, &self.policy, ctx!(self, now, out)) {
+            return self.remove(at, now, out);
+        }
+        if !was_denied && matches!(flow.state, State::Denied(_)) {
+            self.wheel.arm(now + DENIED_LINGER, Alarm { index: at, id: flow.id });
+        }
+    }
+
+    /// What the next engine should know of the flows in the table.
+    pub fn remember(&mut self) -> Vec<Remembered> {
+        let mut remembered = Vec::new();
+        for at in self.flows.occupied() {
+            let Some(flow) = self.flows.get_mut(at) else { continue };
+            if flow.cached.is_some() && !matches!(flow.state, State::Denied(_)) {
+                remembered.push(Remembered {
+                    endpoint: flow.key.endpoint.get(),
+                    protocol: flow.key.protocol,
+                    local: flow.key.local_addr(),
+                    remote: flow.key.remote_addr(),
+                    side: flow.side,
+                    facts: flow.facts.clone(),
+                });
+            }
+        }
+        remembered
+    }
+
+    /// Takes over a flow that an engine before this one has decided and the kernel still passes.
+    /// `remembered` is what that engine left behind; `unchanged`: the policy is the one that it
+    /// decided under.
+    pub fn adopt<O: Output>(
+        &mut self,
+        now: Duration,
+        key: FlowKey,
+        entry: CacheEntry,
+        remembered: Option<Remembered>,
+        unchanged: bool,
+        out: &mut O,
+    ) {
+        if self.flows.find(&key).is_some() || !self.has_room(key.endpoint) {
+            return;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        let state = if entry == PASS { State::Open } else { State::Lost };
+        let at = self.flows.insert(Flow::adopted(id, key, entry, remembered, state, now));
+        self.counters.flows_opened += 1;
+        self.wheel.arm(now + HALF_CLOSED_CHECK, Alarm { index: at, id });
+        if !unchanged {
+            self.recheck(at, now, out);
+        }
+    }
+
+    /// Every flow, for people to look at.
+    pub fn summaries<O: Output>(&mut self, now: Duration, out: &mut O) -> Vec<FlowSummary> {
+        let mut summaries = Vec::new();
+        for at in self.flows.occupied() {
+            let Some(flow) = self.flows.get_mut(at) else { continue };
+            let progress = flow.progress(ctx!(self, now, out));
+            summaries.push(FlowSummary::of(flow, &progress));
+        }
+        summaries
+    }
+}
+
+/// The policy allows the flow only with L7 facts: its SYN goes out, its bytes will be judged.
+fn inspect<O: Output>(
+    flow: &mut Flow,
+    packet: &Packet<'_>,
+    rules: Arc<RuleSet>,
+    ctx: &mut Ctx<'_, O>,
+) {
+    let Some(syn) = flow.syn else { return };
+    flow.rule = Some(rules.rule().clone());
+    flow.state = State::Inspect(Box::new(Inspection::new(rules, syn.wrapping_add(1))));
+    tcp::forward_syn(packet, ctx);
+}
+
+fn refuse<O: Output>(
+    flow: &mut Flow,
+    packet: &Packet<'_>,
+    denial: &Denial,
+    ctx: &mut Ctx<'_, O>,
+) {
+    flow.rule = denial.rule.clone();
+    let why = Why {
+        policy: denial.policy.clone(),
+        rule: denial.rule.as_ref().map(|rule| rule.rule().clone()),
+        reason: denial.reason,
+        detail: String::new(),
+        facts: None,
+    };
+    deny::report(flow, why, ctx);
+    deny::refuse_first(flow, packet, denial.how, ctx);
+    if denial.how == DenyHow::Drop && flow.key.protocol != TCP {
+        // Nothing will ever be answered: the kernel may drop the rest of a flood.
+        flow.put_cache(DROP, ctx);
+    }
+}
+
+/// A flow of which the engine before this one knew more.
+fn lost<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+    ctx.counters.unknown_flow += 1;
+    flow.drop_cache(ctx);
+    let why = Why {
+        policy: flow.rule.as_ref().map(|rule| rule.policy().clone()),
+        rule: flow.rule.as_ref().map(|rule| rule.rule().clone()),
+        reason: "state-gone",
+        detail: "the connection was under inspection when the agent was restarted".to_owned(),
+        facts: flow.facts.clone(),
+    };
+    deny::report(flow, why, ctx);
+    deny::reset_unknown(flow, packet, ctx);
+    flow.state = State::Denied(crate::flow::Refusing::default());
+}
+
+/// Why a flow whose L7 facts are gone must end; `None` if the policy needs none.
+fn refusal_without_facts(flow: &Flow, policy: &EndpointPolicy) -> Option<Why> {
+    let (policy, rule, reason) = match policy.decide(&flow.query()) {
+        FlowVerdict::Allow(_) => return None,
+        FlowVerdict::Deny(denial) => {
+            (denial.policy.clone(), denial.rule.as_ref().map(|rule| rule.rule().clone()), denial.reason)
+        }
+        FlowVerdict::Inspect(rules) => {
+            let rule = rules.rule();
+            (Some(rule.policy().clone()), Some(rule.rule().clone()), "state-gone")
+        }
+    };
+    let detail = "the connection was open before it could be judged".to_owned();
+    Some(Why { policy, rule, reason, detail, facts: None })
+}
+
+fn is_handshaking(flow: &Flow) -> bool {
+    matches!(&flow.state, State::Inspect(inspection) if !inspection.established)
+}
+
+/// The flow of the packet that an ICMP error quotes.
+fn quoted_key(packet: &Packet<'_>) -> Option<FlowKey> {
+    let quoted = packet::icmp_quoted(packet.ethernet(), &packet.layout)?;
+    // An error that comes in is about a packet that went out, and the other way round.
+    let (local, local_port, remote, remote_port) = match packet.direction() {
+        tollgate_wire::tag::Direction::Inbound => {
+            (quoted.src, quoted.src_port, quoted.dst, quoted.dst_port)
+        }
+        tollgate_wire::tag::Direction::Outbound => {
+            (quoted.dst, quoted.dst_port, quoted.src, quoted.src_port)
+        }
+    };
+    Some(FlowKey {
+        endpoint: packet.tag.endpoint,
+        protocol: quoted.protocol,
+        local,
+        local_port,
+        remote,
+        remote_port,
+    })
+}
+
+/// How long a flow may be silent before it is forgotten.
+fn patience(flow: &Flow, limits: &Limits) -> Duration {
+    match &flow.state {
+        State::Denied(_) => DENIED_LINGER,
+        _ if flow.key.protocol != TCP => limits.datagram_idle,
+        _ if is_handshaking(flow) => limits.tcp_handshake,
+        State::Open | State::Lost | State::Inspect(_) => limits.tcp_idle,
+    }
+}
+
+/// How long until the flow must be looked at again; `None`: it is to be forgotten.
+fn time_left<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) -> Option<Duration> {
+    let progress = flow.progress(ctx);
+    let last = flow.last_packet.max(Duration::from_nanos(progress.last_seen_ns));
+    let silent = ctx.now.saturating_sub(last);
+    let patience = if flow.closing || (Flow::has_ended(&progress) && flow.key.protocol == TCP) {
+        LINGER
+    } else if progress.outbound.fin || progress.inbound.fin {
+        patience(flow, ctx.limits).min(silent + HALF_CLOSED_CHECK)
+    } else {
+        patience(flow, ctx.limits)
+    };
+    (silent < patience).then(|| patience - silent)
+}

@@ -1,0 +1,53 @@
+//! Bounds of one worker's engine. Reaching one is counted and never opens the gate.
+
+use std::time::Duration;
+
+/// What one engine may hold. Every field has a counter that tells when it bites
+/// ([`crate::counters::Counters`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Flows in the table. At the limit a new flow's first packet is dropped
+    /// (`flow_table_full`).
+    pub flows: usize,
+    /// Flows of one endpoint, so that one pod cannot take the whole table
+    /// (`endpoint_flows_full`).
+    pub flows_per_endpoint: usize,
+    /// Bytes of out-of-order segments held for one flow; beyond it the segment is dropped and TCP
+    /// sends it again (`held_full`).
+    pub held_bytes_per_flow: usize,
+    /// Bytes of out-of-order segments held for all flows (`held_full`).
+    pub held_bytes: usize,
+    /// Judged but unacknowledged bytes remembered for one flow; beyond it new segments wait for
+    /// acknowledgements (`kept_full`).
+    pub kept_bytes_per_flow: usize,
+    /// Fragmented packets remembered (`fragments_full`).
+    pub fragments: usize,
+    /// A TCP flow without a packet for this long is forgotten.
+    pub tcp_idle: Duration,
+    /// A TCP flow whose handshake has not completed after this long is forgotten.
+    pub tcp_handshake: Duration,
+    /// A UDP or other flow without a packet for this long is forgotten.
+    pub datagram_idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // 128 Ki flows of some 300 bytes: 40 MiB when full.
+            flows: 131_072,
+            flows_per_endpoint: 65_536,
+            // Four full super-packets.
+            held_bytes_per_flow: 256 * 1024,
+            held_bytes: 32 * 1024 * 1024,
+            // A head may be 64 KiB; four of them may wait for their acknowledgement.
+            kept_bytes_per_flow: 256 * 1024,
+            fragments: 4096,
+            // The kernel's conntrack keeps five days; an hour bounds memory and still outlives
+            // the usual keep-alive interval of two hours' probes being tuned down.
+            tcp_idle: Duration::from_secs(3600),
+            // Linux gives up on a SYN after 127 s.
+            tcp_handshake: Duration::from_secs(130),
+            datagram_idle: Duration::from_secs(120),
+        }
+    }
+}

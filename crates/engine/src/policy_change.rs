@@ -1,0 +1,118 @@
+//! A new policy and the flows that are open: each is judged again, on what is known of it.
+
+use tollgate_policy::{Denial, DenyHow, FlowVerdict, RuleSet, Side};
+use tollgate_wire::tag::Direction;
+
+use std::sync::Arc;
+
+use crate::cache::{CacheEntry, Steer};
+use crate::deny::{self, Position, Why};
+use crate::flow::{Flow, Refusing, State, of_direction};
+use crate::inspect::judge_facts;
+use crate::output::Output;
+use crate::segment::Ctx;
+use crate::table::PolicyTable;
+
+/// IP protocol number of TCP.
+const TCP: u8 = 6;
+
+/// Judges a flow under `table`. False: forget the flow, its next packet is judged afresh.
+pub(crate) fn recheck<O: Output>(
+    flow: &mut Flow,
+    table: &PolicyTable,
+    ctx: &mut Ctx<'_, O>,
+) -> bool {
+    let Some(policy) = table.get(flow.key.endpoint) else { return false };
+    match policy.decide(&flow.query()) {
+        FlowVerdict::Allow(rule) => {
+            flow.rule = rule;
+            allow(flow, ctx)
+        }
+        FlowVerdict::Deny(denial) => deny_now(flow, &denial, ctx),
+        FlowVerdict::Inspect(rules) => inspect(flow, rules, ctx),
+    }
+}
+
+/// The policy needs no L7 fact for the flow.
+fn allow<O: Output>(flow: &mut Flow, ctx: &mut Ctx<'_, O>) -> bool {
+    match &flow.state {
+        // A connection that was refused stays closed; anything else may begin anew.
+        State::Denied(_) => return flow.key.protocol == TCP,
+        State::Inspect(inspection) if !inspection.established => {}
+        State::Open | State::Lost | State::Inspect(_) => {
+            *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
+            flow.state = State::Open;
+            flow.put_cache(CacheEntry { outbound: Steer::Pass, inbound: Steer::Pass }, ctx);
+        }
+    }
+    true
+}
+
+fn deny_now<O: Output>(flow: &mut Flow, denial: &Denial, ctx: &mut Ctx<'_, O>) -> bool {
+    if matches!(flow.state, State::Denied(_)) {
+        return flow.key.protocol == TCP;
+    }
+    let why = Why {
+        policy: denial.policy.clone(),
+        rule: denial.rule.as_ref().map(|rule| rule.rule().clone()),
+        reason: denial.reason,
+        detail: "the policy changed".to_owned(),
+        facts: flow.facts.clone(),
+    };
+    cut(flow, why, denial.how == DenyHow::Drop, ctx);
+    true
+}
+
+fn inspect<O: Output>(flow: &mut Flow, rules: Arc<RuleSet>, ctx: &mut Ctx<'_, O>) -> bool {
+    let reason = match (&flow.state, &flow.facts) {
+        (State::Denied(_), _) => return flow.key.protocol == TCP,
+        (_, Some(facts)) => judge_facts(&rules, facts),
+        (State::Inspect(_), None) => None,
+        (State::Open | State::Lost, None) => Some("l7-facts-unknown"),
+    };
+    let rule = rules.rule().clone();
+    if let Some(reason) = reason {
+        let why = Why {
+            policy: Some(rule.policy().clone()),
+            rule: Some(rule.rule().clone()),
+            reason,
+            detail: "the policy changed".to_owned(),
+            facts: flow.facts.clone(),
+        };
+        cut(flow, why, false, ctx);
+        return true;
+    }
+    flow.rule = Some(rule);
+    if let State::Inspect(inspection) = &mut flow.state {
+        inspection.rules = rules;
+    }
+    true
+}
+
+/// Ends a flow that was allowed until now.
+pub(crate) fn cut<O: Output>(flow: &mut Flow, why: Why, silent: bool, ctx: &mut Ctx<'_, O>) {
+    ctx.counters.cut_by_policy += 1;
+    *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
+    flow.drop_cache(ctx);
+    deny::report(flow, why, ctx);
+    match position(flow) {
+        Some(at) if !silent && flow.key.protocol == TCP => deny::reset_both(flow, at, ctx),
+        _ => flow.state = State::Denied(Refusing { silent, parting: None }),
+    }
+}
+
+/// Where both halves stand, from what went by. The acknowledgements are the best witness: each
+/// tells exactly what its sender expects next.
+fn position(flow: &Flow) -> Option<Position> {
+    let client_direction = match flow.side {
+        Side::Egress => Direction::Outbound,
+        Side::Ingress => Direction::Inbound,
+    };
+    let client = of_direction(&flow.seen, client_direction);
+    let server = of_direction(&flow.seen, client_direction.reverse());
+    Some(Position {
+        delivered: server.max_ack.or(client.max_seq)?,
+        sent: client.max_seq.or(server.max_ack)?,
+        expected: client.max_ack.or(server.max_seq)?,
+    })
+}

@@ -1,0 +1,374 @@
+//! TCP under a rule set: the client's bytes are judged in order before they are delivered; the
+//! server's decide nothing, except its SYN-ACK and its answer to a protocol switch.
+
+use tollgate_wire::edit;
+use tollgate_wire::packet::TcpHeader;
+
+use crate::deny::{self, Position};
+use crate::flow::{Flow, State, of_direction};
+use crate::inspect::{Inspection, Refused, Tell};
+use crate::output::Output;
+use crate::response::Answer;
+use crate::segment::{Ctx, Packet, segment_end};
+use crate::seq;
+use crate::stream::{OPAQUE_MAX, Old};
+use crate::cache::{CacheEntry, Steer};
+
+/// Judged bytes remembered before the kernel is asked what the server has acknowledged.
+const KEPT_SOFT: usize = 16 * 1024;
+
+/// How far beyond the next expected byte a segment may begin to be held. More than any sender
+/// keeps in flight over a gap within the holding limits.
+const HOLD_AHEAD: i32 = 4 * 1024 * 1024;
+
+/// A packet of a known flow that is under inspection.
+pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+    let Some(tcp) = packet.tcp() else { return };
+    // Taken out so that flow and inspection can be used side by side; a denial leaves its own
+    // state behind, anything else gets the inspection back.
+    let State::Inspect(mut inspection) = std::mem::replace(&mut flow.state, State::Open) else {
+        return;
+    };
+    let held = inspection.stream.held_bytes();
+    if flow.is_from_client(packet) {
+        client_segment(flow, &mut inspection, packet, &tcp, ctx);
+    } else {
+        server_segment(flow, &mut inspection, packet, &tcp, ctx);
+    }
+    *ctx.held_bytes = ctx.held_bytes.saturating_sub(held);
+    if matches!(flow.state, State::Denied(_)) {
+        return;
+    }
+    *ctx.held_bytes += inspection.stream.held_bytes();
+    if !is_released(flow) {
+        flow.state = State::Inspect(inspection);
+    }
+}
+
+/// Nothing of the flow needs the engine any more.
+fn is_released(flow: &Flow) -> bool {
+    flow.cached == Some(CacheEntry { outbound: Steer::Pass, inbound: Steer::Pass })
+}
+
+/// The SYN of a flow, first sent or sent again. Data on it (TCP Fast Open) is cut off: it would
+/// reach the server before the handshake shows that the server takes part. The client sends it
+/// again afterwards.
+pub(crate) fn forward_syn<O: Output>(packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+    if packet.payload().is_empty() {
+        return ctx.forward(packet.frame);
+    }
+    set_scratch(packet, ctx);
+    if edit::truncate_payload(ctx.scratch, &packet.layout, 0).is_ok() {
+        ctx.counters.trimmed += 1;
+        ctx.emit_scratch();
+    }
+}
+
+fn server_segment<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    tcp: &TcpHeader,
+    ctx: &mut Ctx<'_, O>,
+) {
+    if tcp.flags.is_syn_ack() {
+        if !inspection.established && tcp.ack == inspection.stream.next() {
+            inspection.established = true;
+            update_cache(flow, inspection, ctx);
+        }
+        return ctx.forward(packet.frame);
+    }
+    let payload = packet.payload();
+    if !inspection.established && !payload.is_empty() {
+        ctx.counters.before_handshake += 1;
+        return;
+    }
+    let Some(watch) = &mut inspection.response else { return ctx.forward(packet.frame) };
+    match watch.push(tcp.seq, payload) {
+        Answer::OutOfOrder => {
+            ctx.counters.response_out_of_order += 1;
+            return;
+        }
+        Answer::Waiting => {}
+        Answer::Agreed => inspection.switch_answered(true),
+        Answer::Declined => inspection.switch_answered(false),
+        Answer::Refused(refusal) => {
+            let at = Position {
+                delivered: tcp.ack,
+                sent: tcp.ack,
+                expected: tcp.seq,
+            };
+            flow.drop_cache(ctx);
+            let refused = Refused {
+                reason: refusal.reason,
+                detail: refusal.detail,
+                facts: flow.facts.clone(),
+                tell: Tell::Reset,
+            };
+            return deny::refuse_stream(flow, at, false, refused, ctx);
+        }
+    }
+    update_cache(flow, inspection, ctx);
+    ctx.forward(packet.frame);
+}
+
+fn client_segment<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    tcp: &TcpHeader,
+    ctx: &mut Ctx<'_, O>,
+) {
+    let payload = packet.payload();
+    if payload.is_empty() {
+        return empty_segment(flow, inspection, packet, tcp, ctx);
+    }
+    if !inspection.established {
+        ctx.counters.before_handshake += 1;
+        return;
+    }
+    let ahead = seq::distance(tcp.seq, inspection.stream.next());
+    if ahead > 0 && inspection.is_settled() {
+        return beyond_settled(flow, inspection, packet, ctx);
+    }
+    if ahead > 0 {
+        return hold(inspection, packet, tcp, ahead, ctx);
+    }
+    if !segment(flow, inspection, packet, tcp, ctx) {
+        return;
+    }
+    while let Some(frame) = inspection.stream.take_ready() {
+        let Some(held) = reparse(&frame, packet) else { continue };
+        let Some(tcp) = held.tcp() else { continue };
+        if !segment(flow, inspection, &held, &tcp, ctx) {
+            return;
+        }
+    }
+}
+
+/// A frame that was held was parsed once already, so this cannot fail; if it does, it is dropped.
+fn reparse<'a>(frame: &'a [u8], like: &Packet<'_>) -> Option<Packet<'a>> {
+    let ethernet = frame.get(tollgate_wire::vnet::VNET_HDR_LEN..)?;
+    match tollgate_wire::packet::parse(ethernet).ok()? {
+        tollgate_wire::packet::Packet::Ip(layout) => {
+            Some(Packet { frame, layout, tag: like.tag })
+        }
+        tollgate_wire::packet::Packet::NonIp(_) => None,
+    }
+}
+
+/// ACK, FIN or RST without payload.
+fn empty_segment<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    tcp: &TcpHeader,
+    ctx: &mut Ctx<'_, O>,
+) {
+    if tcp.flags.fin() && inspection.in_head() {
+        let at = Position {
+            delivered: inspection.stream.next(),
+            sent: segment_end(tcp, 0),
+            expected: tcp.ack,
+        };
+        flow.drop_cache(ctx);
+        let refused = Refused {
+            reason: "head-incomplete",
+            detail: "the connection was closed in the middle of a request head or hello",
+            facts: None,
+            tell: Tell::Reset,
+        };
+        return deny::refuse_stream(flow, at, false, refused, ctx);
+    }
+    ctx.forward(packet.frame);
+}
+
+/// TLS after its hello, or a switched protocol: the kernel's window has been used up. Once the
+/// server has acknowledged everything that was judged, no byte can matter any more.
+fn beyond_settled<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    ctx: &mut Ctx<'_, O>,
+) {
+    if server_ack(flow, ctx).is_some_and(|ack| !seq::before(ack, inspection.stream.next())) {
+        flow.put_cache(CacheEntry { outbound: Steer::Pass, inbound: Steer::Pass }, ctx);
+    }
+    ctx.forward(packet.frame);
+}
+
+fn hold<O: Output>(
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    tcp: &TcpHeader,
+    ahead: i32,
+    ctx: &mut Ctx<'_, O>,
+) {
+    let room = inspection.stream.held_bytes() + packet.frame.len()
+        <= ctx.limits.held_bytes_per_flow
+        && *ctx.held_bytes + packet.frame.len() <= ctx.limits.held_bytes;
+    if ahead > HOLD_AHEAD || !room {
+        ctx.counters.held_full += 1;
+        return;
+    }
+    ctx.counters.held += 1;
+    inspection.stream.hold(tcp.seq, packet.frame);
+}
+
+/// A segment that begins at or before the next expected byte. False: the flow was denied.
+fn segment<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    tcp: &TcpHeader,
+    ctx: &mut Ctx<'_, O>,
+) -> bool {
+    let payload = packet.payload();
+    let next = inspection.stream.next();
+    let old_len = (next.wrapping_sub(tcp.seq) as usize).min(payload.len());
+    let (old, new) = payload.split_at(old_len);
+    let old_is_good = old.is_empty() || check_old(flow, inspection, tcp.seq, old, ctx);
+    if new.is_empty() {
+        if old_is_good {
+            ctx.forward(packet.frame);
+        }
+        return true;
+    }
+    if !has_room(flow, inspection, ctx) {
+        ctx.counters.kept_full += 1;
+        return true;
+    }
+    if !judge(flow, inspection, packet, tcp, new, ctx) {
+        return false;
+    }
+    update_cache(flow, inspection, ctx);
+    if old_is_good {
+        ctx.forward(packet.frame);
+    } else {
+        forward_trimmed(packet, old_len, ctx);
+    }
+    true
+}
+
+/// Whether bytes from before `next` may be sent on: they are those that were judged, or the
+/// server has them already.
+fn check_old<O: Output>(
+    flow: &mut Flow,
+    inspection: &Inspection,
+    start: u32,
+    old: &[u8],
+    ctx: &mut Ctx<'_, O>,
+) -> bool {
+    match inspection.stream.check_old(start, old) {
+        Old::Same => true,
+        Old::Different => {
+            ctx.counters.retransmission_differs += 1;
+            false
+        }
+        Old::Forgotten => {
+            let end = start.wrapping_add(seq::span(old.len()));
+            let acknowledged = server_ack(flow, ctx).is_some_and(|ack| !seq::before(ack, end));
+            ctx.counters.retransmission_unknown += u64::from(!acknowledged);
+            acknowledged
+        }
+    }
+}
+
+/// Makes room among the judged bytes. False: too many are unacknowledged.
+fn has_room<O: Output>(flow: &Flow, inspection: &mut Inspection, ctx: &mut Ctx<'_, O>) -> bool {
+    if inspection.stream.kept_bytes() <= KEPT_SOFT {
+        return true;
+    }
+    if let Some(ack) = server_ack(flow, ctx) {
+        inspection.stream.acknowledged(ack);
+    }
+    inspection.stream.kept_bytes() <= ctx.limits.kept_bytes_per_flow
+}
+
+/// What the server has acknowledged of the client's bytes.
+fn server_ack<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) -> Option<u32> {
+    let progress = flow.progress(ctx);
+    of_direction(&progress, flow.client_direction().reverse()).max_ack
+}
+
+/// Shows new bytes to the inspection. False: the flow was denied.
+fn judge<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    tcp: &TcpHeader,
+    new: &[u8],
+    ctx: &mut Ctx<'_, O>,
+) -> bool {
+    let delivered = inspection.stream.next();
+    let first_request = inspection.requests == 0;
+    let mut let_through = Vec::new();
+    let outcome = inspection.feed(new, &mut |facts| let_through.push(facts));
+    if let Err(refused) = outcome {
+        count(refused.facts.is_some(), &refused.tell, ctx);
+        flow.drop_cache(ctx);
+        let at = Position {
+            delivered,
+            sent: segment_end(tcp, packet.payload().len()),
+            expected: tcp.ack,
+        };
+        let may_answer = let_through.is_empty()
+            && (first_request || is_quiet(flow, inspection, tcp.ack));
+        deny::refuse_stream(flow, at, may_answer, refused, ctx);
+        return false;
+    }
+    if let Some(last) = let_through.last() {
+        inspection.last_request_ack = tcp.ack;
+        if let Some(watch) = &mut inspection.response {
+            watch.starts_at(tcp.ack);
+        }
+        for facts in &let_through {
+            let tell = match facts {
+                crate::event::L7Facts::Http { .. } => Tell::Http { head_only: false },
+                crate::event::L7Facts::Tls { .. } => Tell::Tls,
+            };
+            count(true, &tell, ctx);
+            deny::report_allowed(flow, Some(facts), ctx);
+        }
+        flow.facts = Some(last.clone());
+    }
+    true
+}
+
+fn count<O>(judged: bool, tell: &Tell, ctx: &mut Ctx<'_, O>) {
+    match tell {
+        Tell::Http { .. } if judged => ctx.counters.http_requests += 1,
+        Tell::Tls if judged => ctx.counters.tls_hellos += 1,
+        Tell::Http { .. } | Tell::Tls | Tell::Reset => {}
+    }
+}
+
+/// No response can be under way: the client has acknowledged something since its last request,
+/// and everything that the server has sent. (A client that pipelines is reset instead.)
+fn is_quiet(flow: &Flow, inspection: &Inspection, client_ack: u32) -> bool {
+    let server = of_direction(&flow.seen, flow.client_direction().reverse());
+    seq::before(inspection.last_request_ack, client_ack) && server.max_seq == Some(client_ack)
+}
+
+/// Brings the kernel's entry in line with the inspection, before the frame that changed it goes
+/// out: what follows the frame must meet the new entry.
+fn update_cache<O: Output>(flow: &mut Flow, inspection: &Inspection, ctx: &mut Ctx<'_, O>) {
+    let client_is_local = flow.client_direction() == tollgate_wire::tag::Direction::Outbound;
+    flow.put_cache(inspection.cache_entry(client_is_local), ctx);
+}
+
+/// Cuts the first `len` payload bytes off a segment: they are not those that were judged.
+fn forward_trimmed<O: Output>(packet: &Packet<'_>, len: usize, ctx: &mut Ctx<'_, O>) {
+    set_scratch(packet, ctx);
+    if edit::trim_payload_front(ctx.scratch, &packet.layout, len).is_ok() {
+        ctx.counters.trimmed += 1;
+        ctx.emit_scratch();
+    }
+}
+
+fn set_scratch<O>(packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+    ctx.scratch.clear();
+    ctx.scratch.extend_from_slice(packet.frame);
+}
+
+const _: () = assert!(OPAQUE_MAX < 1 << 31, "a window must stay below half the sequence space");

@@ -1,0 +1,37 @@
+//! Giving up privileges.
+
+use std::io;
+
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities,
+    set_no_new_privs,
+};
+
+use crate::Error;
+
+/// What attaching to new endpoints and writing maps needs.
+const KEPT: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::BPF);
+
+/// Gives up all capabilities but `CAP_NET_ADMIN` and `CAP_BPF`, for good. Acts on the calling
+/// thread and on the threads that it starts afterwards: call it before starting any.
+pub fn drop_unneeded() -> Result<(), Error> {
+    let fail = || Error::os("giving up", "capabilities");
+    for capability in CapabilitySet::all().difference(KEPT).iter() {
+        match remove_capability_from_bounding_set(capability) {
+            // One that this kernel does not know, or a process that never had them.
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) => {}
+            Err(e) => return Err(fail()(io::Error::from(e))),
+        }
+    }
+    let sets = CapabilitySets {
+        effective: KEPT,
+        permitted: KEPT,
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, sets)
+        .map_err(io::Error::from)
+        .map_err(fail())?;
+    set_no_new_privs(true)
+        .map_err(io::Error::from)
+        .map_err(fail())
+}

@@ -66,7 +66,10 @@ pub(crate) fn opener(packet: &Packet<'_>) -> Side {
 /// Who opened a TCP flow that was there before the engine: the side whose port lies in the
 /// ephemeral range, if only one does. `None`: cannot be told.
 pub(crate) fn likely_opener(key: &FlowKey) -> Option<Side> {
-    match (key.local_port >= EPHEMERAL_FIRST, key.remote_port >= EPHEMERAL_FIRST) {
+    match (
+        key.local_port >= EPHEMERAL_FIRST,
+        key.remote_port >= EPHEMERAL_FIRST,
+    ) {
         (true, false) => Some(Side::Egress),
         (false, true) => Some(Side::Ingress),
         _ => None,

@@ -61,12 +61,20 @@ pub(crate) fn report<O: Output>(flow: &Flow, why: Why, ctx: &mut Ctx<'_, O>) {
         detail: why.detail,
         logged: true,
     };
-    let event = Event { flow_id: flow.id, key: flow.key, kind: EventKind::Verdict(verdict) };
+    let event = Event {
+        flow_id: flow.id,
+        key: flow.key,
+        kind: EventKind::Verdict(verdict),
+    };
     ctx.out.event(event);
 }
 
 /// Reports that something was let through, if anyone wants to know.
-pub(crate) fn report_allowed<O: Output>(flow: &Flow, facts: Option<&L7Facts>, ctx: &mut Ctx<'_, O>) {
+pub(crate) fn report_allowed<O: Output>(
+    flow: &Flow,
+    facts: Option<&L7Facts>,
+    ctx: &mut Ctx<'_, O>,
+) {
     ctx.counters.allowed += 1;
     let logged = flow.rule.as_ref().is_some_and(|rule| rule.logged());
     if !logged && !ctx.out.wants_all() {
@@ -78,11 +86,19 @@ pub(crate) fn report_allowed<O: Output>(flow: &Flow, facts: Option<&L7Facts>, ct
         l7: facts.cloned(),
         policy: flow.rule.as_ref().map(|rule| rule.policy().clone()),
         rule: flow.rule.as_ref().map(|rule| rule.rule().clone()),
-        reason: if flow.rule.is_some() { "rule" } else { "no-policy" },
+        reason: if flow.rule.is_some() {
+            "rule"
+        } else {
+            "no-policy"
+        },
         detail: String::new(),
         logged,
     };
-    let event = Event { flow_id: flow.id, key: flow.key, kind: EventKind::Verdict(verdict) };
+    let event = Event {
+        flow_id: flow.id,
+        key: flow.key,
+        kind: EventKind::Verdict(verdict),
+    };
     ctx.out.event(event);
 }
 
@@ -100,15 +116,28 @@ pub(crate) fn refuse_stream<O: Output>(
         None => (None, None),
     };
     let last_word = match refused.tell {
-        Tell::Http { head_only } if may_answer => {
-            Some(forbidden(policy.as_deref(), rule.as_deref(), &refused, head_only))
-        }
+        Tell::Http { head_only } if may_answer => Some(forbidden(
+            policy.as_deref(),
+            rule.as_deref(),
+            &refused,
+            head_only,
+        )),
         Tell::Tls if may_answer => Some(TLS_ACCESS_DENIED.to_vec()),
         Tell::Http { .. } | Tell::Tls | Tell::Reset => None,
     };
     let facts = refused.facts.clone();
     let (reason, detail) = (refused.reason, refused.detail.to_owned());
-    report(flow, Why { policy, rule, reason, detail, facts }, ctx);
+    report(
+        flow,
+        Why {
+            policy,
+            rule,
+            reason,
+            detail,
+            facts,
+        },
+        ctx,
+    );
     match last_word {
         Some(words) => part(flow, position, &words, ctx),
         None => reset_both(flow, position, ctx),
@@ -118,8 +147,14 @@ pub(crate) fn refuse_stream<O: Output>(
 /// The 403 that the client gets.
 fn forbidden(policy: Option<&str>, rule: Option<&str>, why: &Refused, head_only: bool) -> Vec<u8> {
     let policy = policy.unwrap_or("policy");
-    let rule = rule.map(|rule| format!(" rule \"{rule}\"")).unwrap_or_default();
-    let detail = if why.detail.is_empty() { String::new() } else { format!(" ({})", why.detail) };
+    let rule = rule
+        .map(|rule| format!(" rule \"{rule}\""))
+        .unwrap_or_default();
+    let detail = if why.detail.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", why.detail)
+    };
     let body = format!("Denied by {policy}{rule}: {}{detail}\n", why.reason);
     let head = format!(
         "HTTP/1.1 403 Forbidden\r\nServer: tollgate\r\nContent-Type: text/plain; charset=utf-8\r\n\
@@ -137,19 +172,44 @@ fn forbidden(policy: Option<&str>, rule: Option<&str>, why: &Refused, head_only:
 fn part<O: Output>(flow: &mut Flow, at: Position, words: &[u8], ctx: &mut Ctx<'_, O>) {
     let flags = TcpFlags::ACK | TcpFlags::PSH | TcpFlags::FIN;
     to_client(flow, at.expected, at.sent, flags, words, ctx);
-    to_server(flow, at.delivered, at.expected, TcpFlags::RST | TcpFlags::ACK, ctx);
+    to_server(
+        flow,
+        at.delivered,
+        at.expected,
+        TcpFlags::RST | TcpFlags::ACK,
+        ctx,
+    );
     let parting = Parting {
-        seq: at.expected.wrapping_add(seq::span(words.len())).wrapping_add(1),
+        seq: at
+            .expected
+            .wrapping_add(seq::span(words.len()))
+            .wrapping_add(1),
         expected: at.sent,
         discarded: 0,
     };
-    flow.state = State::Denied(Refusing { silent: false, parting: Some(parting) });
+    flow.state = State::Denied(Refusing {
+        silent: false,
+        parting: Some(parting),
+    });
 }
 
 /// RST to both sides.
 pub(crate) fn reset_both<O: Output>(flow: &mut Flow, at: Position, ctx: &mut Ctx<'_, O>) {
-    to_client(flow, at.expected, at.sent, TcpFlags::RST | TcpFlags::ACK, &[], ctx);
-    to_server(flow, at.delivered, at.expected, TcpFlags::RST | TcpFlags::ACK, ctx);
+    to_client(
+        flow,
+        at.expected,
+        at.sent,
+        TcpFlags::RST | TcpFlags::ACK,
+        &[],
+        ctx,
+    );
+    to_server(
+        flow,
+        at.delivered,
+        at.expected,
+        TcpFlags::RST | TcpFlags::ACK,
+        ctx,
+    );
     flow.state = State::Denied(Refusing::default());
 }
 
@@ -161,7 +221,10 @@ pub(crate) fn refuse_first<O: Output>(
     ctx: &mut Ctx<'_, O>,
 ) {
     let silent = how == DenyHow::Drop;
-    flow.state = State::Denied(Refusing { silent, parting: None });
+    flow.state = State::Denied(Refusing {
+        silent,
+        parting: None,
+    });
     if silent {
         return;
     }
@@ -174,11 +237,15 @@ pub(crate) fn refuse_first<O: Output>(
 /// A packet of a flow that was denied before.
 pub(crate) fn straggler<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
     ctx.counters.after_denial += 1;
-    let State::Denied(refusing) = flow.state else { return };
+    let State::Denied(refusing) = flow.state else {
+        return;
+    };
     if refusing.silent {
         return;
     }
-    let Some(tcp) = packet.tcp() else { return prohibit(flow, packet, ctx) };
+    let Some(tcp) = packet.tcp() else {
+        return prohibit(flow, packet, ctx);
+    };
     match refusing.parting {
         Some(parting) if flow.is_from_client(packet) => {
             client_parts(flow, parting, packet, &tcp, ctx);
@@ -201,10 +268,15 @@ fn client_parts<O: Output>(
     }
     let end = segment_end(tcp, payload);
     if !seq::before(parting.expected, tcp.seq) && seq::before(parting.expected, end) {
-        parting.discarded = parting.discarded.saturating_add(end.wrapping_sub(parting.expected));
+        parting.discarded = parting
+            .discarded
+            .saturating_add(end.wrapping_sub(parting.expected));
         parting.expected = end;
     }
-    flow.state = State::Denied(Refusing { silent: false, parting: Some(parting) });
+    flow.state = State::Denied(Refusing {
+        silent: false,
+        parting: Some(parting),
+    });
     let flags = if parting.discarded > PARTING_MAX {
         TcpFlags::RST | TcpFlags::ACK
     } else {
@@ -230,7 +302,15 @@ pub(crate) fn reset_sender<O: Output>(
     } else {
         (0, end, TcpFlags::RST | TcpFlags::ACK)
     };
-    send(flow, packet.direction().reverse(), seq, ack, flags, &[], ctx);
+    send(
+        flow,
+        packet.direction().reverse(),
+        seq,
+        ack,
+        flags,
+        &[],
+        ctx,
+    );
 }
 
 /// RST to both sides of a connection that is not known: to the sender of this packet, and to its
@@ -263,7 +343,15 @@ fn to_client<O: Output>(
     payload: &[u8],
     ctx: &mut Ctx<'_, O>,
 ) {
-    send(flow, flow.client_direction().reverse(), seq, ack, flags, payload, ctx);
+    send(
+        flow,
+        flow.client_direction().reverse(),
+        seq,
+        ack,
+        flags,
+        payload,
+        ctx,
+    );
 }
 
 fn to_server<O: Output>(flow: &Flow, seq: u32, ack: u32, flags: TcpFlags, ctx: &mut Ctx<'_, O>) {
@@ -284,8 +372,16 @@ fn send<O: Output>(
         Direction::Outbound => (flow.key.local_addr(), flow.key.remote_addr()),
         Direction::Inbound => (flow.key.remote_addr(), flow.key.local_addr()),
     };
-    let segment =
-        Segment { src, dst, seq, ack, flags, window: WINDOW, payload, hop_limit: HOP_LIMIT };
+    let segment = Segment {
+        src,
+        dst,
+        seq,
+        ack,
+        flags,
+        window: WINDOW,
+        payload,
+        hop_limit: HOP_LIMIT,
+    };
     if build::tcp(ctx.scratch, &link(flow, direction), &segment).is_ok() {
         ctx.emit_scratch();
     }
@@ -294,9 +390,15 @@ fn send<O: Output>(
 fn link(flow: &Flow, direction: Direction) -> L2 {
     let vlan = Some(flow.tag(direction).vlan_id());
     match direction {
-        Direction::Outbound => {
-            L2 { src: flow.links.endpoint, dst: flow.links.gateway, vlan }
-        }
-        Direction::Inbound => L2 { src: flow.links.gateway, dst: flow.links.endpoint, vlan },
+        Direction::Outbound => L2 {
+            src: flow.links.endpoint,
+            dst: flow.links.gateway,
+            vlan,
+        },
+        Direction::Inbound => L2 {
+            src: flow.links.gateway,
+            dst: flow.links.endpoint,
+            vlan,
+        },
     }
 }

@@ -40,8 +40,14 @@ const HALF_CLOSED_CHECK: Duration = Duration::from_secs(10);
 /// IP protocol number of TCP.
 const TCP: u8 = 6;
 
-const PASS: CacheEntry = CacheEntry { outbound: Steer::Pass, inbound: Steer::Pass };
-const DROP: CacheEntry = CacheEntry { outbound: Steer::Drop, inbound: Steer::Drop };
+const PASS: CacheEntry = CacheEntry {
+    outbound: Steer::Pass,
+    inbound: Steer::Pass,
+};
+const DROP: CacheEntry = CacheEntry {
+    outbound: Steer::Drop,
+    inbound: Steer::Drop,
+};
 
 /// What one engine hands to the next one over a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,7 +128,9 @@ impl Engine {
     pub fn handle<O: Output>(&mut self, now: Duration, frame: &[u8], out: &mut O) {
         self.counters.frames_in += 1;
         self.counters.bytes_in += frame.len() as u64;
-        let Some(packet) = self.read(frame) else { return };
+        let Some(packet) = self.read(frame) else {
+            return;
+        };
         let Some(policy) = self.policy.get(packet.tag.endpoint).cloned() else {
             self.counters.bad_tag += 1;
             return;
@@ -180,8 +188,12 @@ impl Engine {
         policy: &EndpointPolicy,
         out: &mut O,
     ) {
-        let Some(at) = found else { return self.open(now, packet, policy, out) };
-        let Some(flow) = self.flows.get_mut(at) else { return };
+        let Some(at) = found else {
+            return self.open(now, packet, policy, out);
+        };
+        let Some(flow) = self.flows.get_mut(at) else {
+            return;
+        };
         let ctx = ctx!(self, now, out);
         if !flow.is_from_client(packet) && is_handshaking(flow) {
             ctx.counters.simultaneous_open += 1;
@@ -200,7 +212,9 @@ impl Engine {
 
     /// A packet of a flow in the table.
     fn known<O: Output>(&mut self, now: Duration, at: usize, packet: &Packet<'_>, out: &mut O) {
-        let Some(flow) = self.flows.get_mut(at) else { return };
+        let Some(flow) = self.flows.get_mut(at) else {
+            return;
+        };
         flow.note(packet, now);
         let ctx = ctx!(self, now, out);
         match &flow.state {
@@ -212,10 +226,18 @@ impl Engine {
             State::Lost => lost(flow, packet, ctx),
             State::Denied(_) => deny::straggler(flow, packet, ctx),
         }
-        let ends = packet.tcp().is_some_and(|tcp| tcp.flags.fin() || tcp.flags.rst());
+        let ends = packet
+            .tcp()
+            .is_some_and(|tcp| tcp.flags.fin() || tcp.flags.rst());
         if ends && !flow.closing {
             flow.closing = Flow::has_ended(&flow.seen);
-            self.wheel.arm(now + LINGER, Alarm { index: at, id: flow.id });
+            self.wheel.arm(
+                now + LINGER,
+                Alarm {
+                    index: at,
+                    id: flow.id,
+                },
+            );
         }
     }
 
@@ -374,7 +396,9 @@ impl Engine {
     }
 
     fn remove<O: Output>(&mut self, at: usize, now: Duration, out: &mut O) {
-        let Some(mut flow) = self.flows.remove(at) else { return };
+        let Some(mut flow) = self.flows.remove(at) else {
+            return;
+        };
         self.counters.flows_closed += 1;
         let ctx = ctx!(self, now, out);
         *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
@@ -391,26 +415,42 @@ impl Engine {
             packets_out: flow.seen.outbound.packets,
             packets_in: flow.seen.inbound.packets,
         };
-        ctx.out.event(Event { flow_id: flow.id, key: flow.key, kind });
+        ctx.out.event(Event {
+            flow_id: flow.id,
+            key: flow.key,
+            kind,
+        });
     }
 
     /// The kernel saw the end of a flow (both FINs, or an RST).
     pub fn flow_closed<O: Output>(&mut self, now: Duration, key: &FlowKey, out: &mut O) {
-        let Some(at) = self.flows.find(key) else { return };
-        let Some(flow) = self.flows.get_mut(at) else { return };
+        let Some(at) = self.flows.find(key) else {
+            return;
+        };
+        let Some(flow) = self.flows.get_mut(at) else {
+            return;
+        };
         let ctx = ctx!(self, now, out);
         // The news may be of a flow that a new one has replaced since.
         if flow.closing || !Flow::has_ended(&flow.progress(ctx)) {
             return;
         }
         flow.closing = true;
-        self.wheel.arm(now + LINGER, Alarm { index: at, id: flow.id });
+        self.wheel.arm(
+            now + LINGER,
+            Alarm {
+                index: at,
+                id: flow.id,
+            },
+        );
     }
 
     /// Lets time pass: forgets flows that ended or fell silent. To be called about once a second.
     pub fn tick<O: Output>(&mut self, now: Duration, out: &mut O) {
         for alarm in self.wheel.due(now) {
-            let Some(flow) = self.flows.get_mut(alarm.index) else { continue };
+            let Some(flow) = self.flows.get_mut(alarm.index) else {
+                continue;
+            };
             if flow.id != alarm.id {
                 continue;
             }
@@ -422,12 +462,7 @@ impl Engine {
     }
 
     /// Puts a new policy in force: every flow is judged again, and what it forbids is cut.
-    pub fn set_policy<O: Output>(
-        &mut self,
-        now: Duration,
-        policy: Arc<PolicyTable>,
-        out: &mut O,
-    ) {
+    pub fn set_policy<O: Output>(&mut self, now: Duration, policy: Arc<PolicyTable>, out: &mut O) {
         self.policy = policy;
         for at in self.flows.occupied() {
             self.recheck(at, now, out);
@@ -435,13 +470,21 @@ impl Engine {
     }
 
     fn recheck<O: Output>(&mut self, at: usize, now: Duration, out: &mut O) {
-        let Some(flow) = self.flows.get_mut(at) else { return };
+        let Some(flow) = self.flows.get_mut(at) else {
+            return;
+        };
         let was_denied = matches!(flow.state, State::Denied(_));
         if !policy_change::recheck(flow, &self.policy, ctx!(self, now, out)) {
             return self.remove(at, now, out);
         }
         if !was_denied && matches!(flow.state, State::Denied(_)) {
-            self.wheel.arm(now + DENIED_LINGER, Alarm { index: at, id: flow.id });
+            self.wheel.arm(
+                now + DENIED_LINGER,
+                Alarm {
+                    index: at,
+                    id: flow.id,
+                },
+            );
         }
     }
 
@@ -449,7 +492,9 @@ impl Engine {
     pub fn remember(&mut self) -> Vec<Remembered> {
         let mut remembered = Vec::new();
         for at in self.flows.occupied() {
-            let Some(flow) = self.flows.get_mut(at) else { continue };
+            let Some(flow) = self.flows.get_mut(at) else {
+                continue;
+            };
             if flow.cached.is_some() && !matches!(flow.state, State::Denied(_)) {
                 remembered.push(Remembered {
                     endpoint: flow.key.endpoint.get(),
@@ -481,10 +526,17 @@ impl Engine {
         }
         let id = self.next_id;
         self.next_id += 1;
-        let state = if entry == PASS { State::Open } else { State::Lost };
-        let at = self.flows.insert(Flow::adopted(id, key, entry, remembered, state, now));
+        let state = if entry == PASS {
+            State::Open
+        } else {
+            State::Lost
+        };
+        let at = self
+            .flows
+            .insert(Flow::adopted(id, key, entry, remembered, state, now));
         self.counters.flows_opened += 1;
-        self.wheel.arm(now + HALF_CLOSED_CHECK, Alarm { index: at, id });
+        self.wheel
+            .arm(now + HALF_CLOSED_CHECK, Alarm { index: at, id });
         if !unchanged {
             self.recheck(at, now, out);
         }
@@ -494,7 +546,9 @@ impl Engine {
     pub fn summaries<O: Output>(&mut self, now: Duration, out: &mut O) -> Vec<FlowSummary> {
         let mut summaries = Vec::new();
         for at in self.flows.occupied() {
-            let Some(flow) = self.flows.get_mut(at) else { continue };
+            let Some(flow) = self.flows.get_mut(at) else {
+                continue;
+            };
             let progress = flow.progress(ctx!(self, now, out));
             summaries.push(FlowSummary::of(flow, &progress));
         }
@@ -515,12 +569,7 @@ fn inspect<O: Output>(
     tcp::forward_syn(packet, ctx);
 }
 
-fn refuse<O: Output>(
-    flow: &mut Flow,
-    packet: &Packet<'_>,
-    denial: &Denial,
-    ctx: &mut Ctx<'_, O>,
-) {
+fn refuse<O: Output>(flow: &mut Flow, packet: &Packet<'_>, denial: &Denial, ctx: &mut Ctx<'_, O>) {
     flow.rule = denial.rule.clone();
     let why = Why {
         policy: denial.policy.clone(),
@@ -557,16 +606,28 @@ fn lost<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
 fn refusal_without_facts(flow: &Flow, policy: &EndpointPolicy) -> Option<Why> {
     let (policy, rule, reason) = match policy.decide(&flow.query()) {
         FlowVerdict::Allow(_) => return None,
-        FlowVerdict::Deny(denial) => {
-            (denial.policy.clone(), denial.rule.as_ref().map(|rule| rule.rule().clone()), denial.reason)
-        }
+        FlowVerdict::Deny(denial) => (
+            denial.policy.clone(),
+            denial.rule.as_ref().map(|rule| rule.rule().clone()),
+            denial.reason,
+        ),
         FlowVerdict::Inspect(rules) => {
             let rule = rules.rule();
-            (Some(rule.policy().clone()), Some(rule.rule().clone()), "state-gone")
+            (
+                Some(rule.policy().clone()),
+                Some(rule.rule().clone()),
+                "state-gone",
+            )
         }
     };
     let detail = "the connection was open before it could be judged".to_owned();
-    Some(Why { policy, rule, reason, detail, facts: None })
+    Some(Why {
+        policy,
+        rule,
+        reason,
+        detail,
+        facts: None,
+    })
 }
 
 fn is_handshaking(flow: &Flow) -> bool {
@@ -608,7 +669,9 @@ fn patience(flow: &Flow, limits: &Limits) -> Duration {
 /// How long until the flow must be looked at again; `None`: it is to be forgotten.
 fn time_left<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) -> Option<Duration> {
     let progress = flow.progress(ctx);
-    let last = flow.last_packet.max(Duration::from_nanos(progress.last_seen_ns));
+    let last = flow
+        .last_packet
+        .max(Duration::from_nanos(progress.last_seen_ns));
     let silent = ctx.now.saturating_sub(last);
     let patience = if flow.closing || (Flow::has_ended(&progress) && flow.key.protocol == TCP) {
         LINGER

@@ -27,14 +27,23 @@ pub(crate) struct LinkAddresses {
 
 impl LinkAddresses {
     /// No packet has been seen.
-    const UNKNOWN: Self = Self { endpoint: [0; 6], gateway: [0; 6] };
+    const UNKNOWN: Self = Self {
+        endpoint: [0; 6],
+        gateway: [0; 6],
+    };
 
     /// From any packet of the flow; the other direction is its mirror image.
     pub(crate) fn of(packet: &Packet<'_>) -> Self {
         let eth = &packet.layout.eth;
         match packet.direction() {
-            Direction::Outbound => Self { endpoint: eth.src, gateway: eth.dst },
-            Direction::Inbound => Self { endpoint: eth.dst, gateway: eth.src },
+            Direction::Outbound => Self {
+                endpoint: eth.src,
+                gateway: eth.dst,
+            },
+            Direction::Inbound => Self {
+                endpoint: eth.dst,
+                gateway: eth.src,
+            },
         }
     }
 }
@@ -114,7 +123,10 @@ impl Flow {
                 L4::Icmp(icmp) => Some((icmp.icmp_type, icmp.code)),
                 _ => None,
             },
-            syn: packet.tcp().filter(|tcp| tcp.flags.is_syn()).map(|tcp| tcp.seq),
+            syn: packet
+                .tcp()
+                .filter(|tcp| tcp.flags.is_syn())
+                .map(|tcp| tcp.seq),
         }
     }
 
@@ -175,7 +187,10 @@ impl Flow {
     }
 
     pub(crate) fn tag(&self, direction: Direction) -> Tag {
-        Tag { endpoint: self.key.endpoint, direction }
+        Tag {
+            endpoint: self.key.endpoint,
+            direction,
+        }
     }
 
     /// Notes a packet that came up.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use tollgate_l7::Refusal;
 use tollgate_l7::detect::{DETECT_MAX, Detected, detect};
 use tollgate_l7::http1::{HttpEvent, PathForm, Request, RequestReader};
 use tollgate_l7::tls::{ClientHelloReader, TlsProgress};
-use tollgate_l7::Refusal;
 use tollgate_policy::{HttpFacts, L7Verdict, RuleSet, TlsFacts};
 
 use crate::cache::{CacheEntry, Steer};
@@ -110,7 +110,13 @@ impl Inspection {
         }
         if self.is_settled() {
             let start = self.stream.next();
-            return (Steer::Window { start, end: start.wrapping_add(OPAQUE_MAX) }, Steer::Pass);
+            return (
+                Steer::Window {
+                    start,
+                    end: start.wrapping_add(OPAQUE_MAX),
+                },
+                Steer::Pass,
+            );
         }
         if self.in_head() {
             return (Steer::Divert, Steer::Pass);
@@ -123,8 +129,14 @@ impl Inspection {
     pub(crate) fn cache_entry(&self, client_is_local: bool) -> CacheEntry {
         let (client, server) = self.steering();
         match client_is_local {
-            true => CacheEntry { outbound: client, inbound: server },
-            false => CacheEntry { outbound: server, inbound: client },
+            true => CacheEntry {
+                outbound: client,
+                inbound: server,
+            },
+            false => CacheEntry {
+                outbound: server,
+                inbound: client,
+            },
         }
     }
 
@@ -139,8 +151,10 @@ impl Inspection {
         let mut rest = bytes;
         while !rest.is_empty() {
             if self.switch.is_some() {
-                return Err(refused_form("http-data-before-switch",
-                    "data sent before the server agreed to switch protocols"));
+                return Err(refused_form(
+                    "http-data-before-switch",
+                    "data sent before the server agreed to switch protocols",
+                ));
             }
             let taken = match &mut self.reader {
                 Reader::Detecting(_) => self.feed_prefix(rest)?,
@@ -161,7 +175,9 @@ impl Inspection {
     /// Looks at the first bytes until the protocol is known. Bytes are not kept here but by the
     /// reader that they turn out to be for; those of an earlier segment were kept already.
     fn feed_prefix(&mut self, rest: &[u8]) -> Result<usize, Refused> {
-        let Reader::Detecting(prefix) = &mut self.reader else { return Ok(0) };
+        let Reader::Detecting(prefix) = &mut self.reader else {
+            return Ok(0);
+        };
         let earlier = prefix.len();
         let room = DETECT_MAX.saturating_sub(earlier).min(rest.len());
         prefix.extend_from_slice(rest.get(..room).unwrap_or_default());
@@ -194,9 +210,7 @@ impl Inspection {
                 "http2-unsupported",
                 "HTTP/2 without TLS is not understood yet",
             )),
-            Detected::Unknown => {
-                Err(refused_form("protocol-unknown", "neither HTTP/1 nor TLS"))
-            }
+            Detected::Unknown => Err(refused_form("protocol-unknown", "neither HTTP/1 nor TLS")),
         }
     }
 
@@ -205,7 +219,9 @@ impl Inspection {
         rest: &[u8],
         allowed: &mut dyn FnMut(L7Facts),
     ) -> Result<usize, Refused> {
-        let Reader::Http(reader) = &mut self.reader else { return Ok(0) };
+        let Reader::Http(reader) = &mut self.reader else {
+            return Ok(0);
+        };
         if let Some(body) = reader.opaque_body() {
             let seen = body.min(rest.len() as u64);
             reader.skip_body(seen);
@@ -222,7 +238,8 @@ impl Inspection {
                 self.requests += 1;
             }
         }
-        self.stream.keep(rest.get(..step.consumed).unwrap_or_default());
+        self.stream
+            .keep(rest.get(..step.consumed).unwrap_or_default());
         Ok(step.consumed)
     }
 
@@ -231,12 +248,17 @@ impl Inspection {
         rest: &[u8],
         allowed: &mut dyn FnMut(L7Facts),
     ) -> Result<usize, Refused> {
-        let Reader::Tls(reader) = &mut self.reader else { return Ok(0) };
+        let Reader::Tls(reader) = &mut self.reader else {
+            return Ok(0);
+        };
         match reader.push(rest) {
             TlsProgress::NeedMore => {}
             TlsProgress::Refused(refusal) => return Err(refused_tls(refusal)),
             TlsProgress::Done(hello) => {
-                let facts = L7Facts::Tls { sni: hello.sni, alpn: hello.alpn };
+                let facts = L7Facts::Tls {
+                    sni: hello.sni,
+                    alpn: hello.alpn,
+                };
                 judge_tls(&self.rules, &facts)?;
                 self.reader = Reader::Settled;
                 allowed(facts);
@@ -258,8 +280,12 @@ impl Inspection {
 
     /// Grants the rest of a body of known length ahead of its arrival.
     fn grant_body(&mut self) {
-        let Reader::Http(reader) = &mut self.reader else { return };
-        let Some(rest) = reader.opaque_body().filter(|rest| *rest > 0) else { return };
+        let Reader::Http(reader) = &mut self.reader else {
+            return;
+        };
+        let Some(rest) = reader.opaque_body().filter(|rest| *rest > 0) else {
+            return;
+        };
         let grant = u32::try_from(rest).unwrap_or(GRANT_MAX).min(GRANT_MAX);
         reader.skip_body(u64::from(grant));
         self.stream.skip(grant);
@@ -278,7 +304,9 @@ impl Inspection {
 
     /// After an Upgrade or CONNECT request and its body the server's answer says how to go on.
     fn await_switch(&mut self) {
-        let Reader::Http(reader) = &self.reader else { return };
+        let Reader::Http(reader) = &self.reader else {
+            return;
+        };
         if self.response.is_none()
             && reader.at_boundary()
             && let Some(switch) = self.switch
@@ -306,13 +334,19 @@ fn judge_http(rules: &RuleSet, request: Request) -> Result<L7Facts, Refused> {
         path_ambiguous: request.path.ambiguous.is_some(),
     });
     let head_only = request.method == "HEAD";
-    let facts =
-        L7Facts::Http { method: request.method, host: request.host, target: request.target };
+    let facts = L7Facts::Http {
+        method: request.method,
+        host: request.host,
+        target: request.target,
+    };
     match verdict {
         L7Verdict::Allow { .. } => Ok(facts),
         L7Verdict::Deny { reason } => Err(Refused {
             reason,
-            detail: request.path.ambiguous.map_or("", |ambiguity| ambiguity.detail),
+            detail: request
+                .path
+                .ambiguous
+                .map_or("", |ambiguity| ambiguity.detail),
             tell: Tell::Http { head_only },
             facts: Some(facts),
         }),
@@ -320,20 +354,33 @@ fn judge_http(rules: &RuleSet, request: Request) -> Result<L7Facts, Refused> {
 }
 
 fn judge_tls(rules: &RuleSet, facts: &L7Facts) -> Result<(), Refused> {
-    let L7Facts::Tls { sni, .. } = facts else { return Ok(()) };
-    match rules.judge_tls(&TlsFacts { sni: sni.as_deref() }) {
+    let L7Facts::Tls { sni, .. } = facts else {
+        return Ok(());
+    };
+    match rules.judge_tls(&TlsFacts {
+        sni: sni.as_deref(),
+    }) {
         L7Verdict::Allow { .. } => Ok(()),
-        L7Verdict::Deny { reason } => {
-            Err(Refused { reason, detail: "", facts: Some(facts.clone()), tell: Tell::Tls })
-        }
+        L7Verdict::Deny { reason } => Err(Refused {
+            reason,
+            detail: "",
+            facts: Some(facts.clone()),
+            tell: Tell::Tls,
+        }),
     }
 }
 
 /// Judges recorded facts under (possibly new) rules; `None` means allowed.
 pub(crate) fn judge_facts(rules: &RuleSet, facts: &L7Facts) -> Option<&'static str> {
     let verdict = match facts {
-        L7Facts::Tls { sni, .. } => rules.judge_tls(&TlsFacts { sni: sni.as_deref() }),
-        L7Facts::Http { method, host, target } => {
+        L7Facts::Tls { sni, .. } => rules.judge_tls(&TlsFacts {
+            sni: sni.as_deref(),
+        }),
+        L7Facts::Http {
+            method,
+            host,
+            target,
+        } => {
             let (path, query) = path_and_query(target);
             rules.judge_http(&HttpFacts {
                 method,
@@ -353,9 +400,10 @@ pub(crate) fn judge_facts(rules: &RuleSet, facts: &L7Facts) -> Option<&'static s
 /// The path, in normal form, and the query of a target that has been accepted before.
 fn path_and_query(target: &str) -> (PathForm, Option<&str>) {
     let origin_form = match target.split_once("://") {
-        Some((_, rest)) if !target.starts_with('/') => {
-            rest.find(['/', '?']).and_then(|at| rest.get(at..)).unwrap_or("/")
-        }
+        Some((_, rest)) if !target.starts_with('/') => rest
+            .find(['/', '?'])
+            .and_then(|at| rest.get(at..))
+            .unwrap_or("/"),
         _ => target,
     };
     match origin_form.split_once('?') {
@@ -367,13 +415,24 @@ fn path_and_query(target: &str) -> (PathForm, Option<&str>) {
 fn refused_http(refusal: Refusal) -> Refused {
     // A request that cannot be read strictly may be read otherwise by the client's own side;
     // 403 is still the truth about it.
-    Refused { tell: Tell::Http { head_only: false }, ..refused_form(refusal.reason, refusal.detail) }
+    Refused {
+        tell: Tell::Http { head_only: false },
+        ..refused_form(refusal.reason, refusal.detail)
+    }
 }
 
 fn refused_tls(refusal: Refusal) -> Refused {
-    Refused { tell: Tell::Tls, ..refused_form(refusal.reason, refusal.detail) }
+    Refused {
+        tell: Tell::Tls,
+        ..refused_form(refusal.reason, refusal.detail)
+    }
 }
 
 fn refused_form(reason: &'static str, detail: &'static str) -> Refused {
-    Refused { reason, detail, facts: None, tell: Tell::Reset }
+    Refused {
+        reason,
+        detail,
+        facts: None,
+        tell: Tell::Reset,
+    }
 }

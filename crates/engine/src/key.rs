@@ -38,6 +38,12 @@ impl FlowKey {
 
 impl fmt::Display for FlowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} <-> {} proto {}", self.local_addr(), self.remote_addr(), self.protocol)
+        write!(
+            f,
+            "{} <-> {} proto {}",
+            self.local_addr(),
+            self.remote_addr(),
+            self.protocol
+        )
     }
 }

@@ -22,7 +22,9 @@ pub(crate) fn recheck<O: Output>(
     table: &PolicyTable,
     ctx: &mut Ctx<'_, O>,
 ) -> bool {
-    let Some(policy) = table.get(flow.key.endpoint) else { return false };
+    let Some(policy) = table.get(flow.key.endpoint) else {
+        return false;
+    };
     match policy.decide(&flow.query()) {
         FlowVerdict::Allow(rule) => {
             flow.rule = rule;
@@ -42,7 +44,13 @@ fn allow<O: Output>(flow: &mut Flow, ctx: &mut Ctx<'_, O>) -> bool {
         State::Open | State::Lost | State::Inspect(_) => {
             *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
             flow.state = State::Open;
-            flow.put_cache(CacheEntry { outbound: Steer::Pass, inbound: Steer::Pass }, ctx);
+            flow.put_cache(
+                CacheEntry {
+                    outbound: Steer::Pass,
+                    inbound: Steer::Pass,
+                },
+                ctx,
+            );
         }
     }
     true
@@ -97,7 +105,12 @@ pub(crate) fn cut<O: Output>(flow: &mut Flow, why: Why, silent: bool, ctx: &mut 
     deny::report(flow, why, ctx);
     match position(flow) {
         Some(at) if !silent && flow.key.protocol == TCP => deny::reset_both(flow, at, ctx),
-        _ => flow.state = State::Denied(Refusing { silent, parting: None }),
+        _ => {
+            flow.state = State::Denied(Refusing {
+                silent,
+                parting: None,
+            })
+        }
     }
 }
 

@@ -57,7 +57,11 @@ pub(crate) struct ResponseWatch {
 
 impl ResponseWatch {
     pub(crate) fn new(switch: Switch) -> Self {
-        Self { switch, reader: ResponseReader::new(), next: None }
+        Self {
+            switch,
+            reader: ResponseReader::new(),
+            next: None,
+        }
     }
 
     /// Tells where the answer begins: what the client had acknowledged when it asked.

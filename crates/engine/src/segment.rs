@@ -45,7 +45,10 @@ impl<'a> Packet<'a> {
 /// Sequence number behind a segment, SYN and FIN counted.
 pub(crate) fn segment_end(header: &TcpHeader, payload_len: usize) -> u32 {
     let flags = u32::from(header.flags.syn()) + u32::from(header.flags.fin());
-    header.seq.wrapping_add(seq::span(payload_len)).wrapping_add(flags)
+    header
+        .seq
+        .wrapping_add(seq::span(payload_len))
+        .wrapping_add(flags)
 }
 
 /// What the handlers share: the way out, the counters, the bounds, a scratch buffer, the time.

@@ -62,7 +62,13 @@ pub(crate) struct ClientStream {
 
 impl ClientStream {
     pub(crate) fn new(first: u32) -> Self {
-        Self { next: first, ranges: VecDeque::new(), kept_bytes: 0, held: Vec::new(), held_bytes: 0 }
+        Self {
+            next: first,
+            ranges: VecDeque::new(),
+            kept_bytes: 0,
+            held: Vec::new(),
+            held_bytes: 0,
+        }
     }
 
     pub(crate) fn next(&self) -> u32 {
@@ -86,14 +92,22 @@ impl ClientStream {
         let len = seq::span(bytes.len());
         let start = self.next;
         self.next = start.wrapping_add(len);
-        if let Some(Range { len: last, bytes: Some(kept), .. }) = self.ranges.back_mut()
+        if let Some(Range {
+            len: last,
+            bytes: Some(kept),
+            ..
+        }) = self.ranges.back_mut()
             && kept.len() + bytes.len() <= RANGE_BYTES
         {
             kept.extend_from_slice(bytes);
             *last += len;
             return;
         }
-        self.ranges.push_back(Range { start, len, bytes: Some(bytes.to_vec()) });
+        self.ranges.push_back(Range {
+            start,
+            len,
+            bytes: Some(bytes.to_vec()),
+        });
     }
 
     /// Bytes that no verdict depends on: `next` moves behind them, seen or not.
@@ -106,14 +120,20 @@ impl ClientStream {
         self.next = start.wrapping_add(len);
         match self.ranges.back_mut() {
             Some(last) if last.bytes.is_none() => last.len = last.len.saturating_add(len),
-            _ => self.ranges.push_back(Range { start, len, bytes: None }),
+            _ => self.ranges.push_back(Range {
+                start,
+                len,
+                bytes: None,
+            }),
         }
         self.forget_before_long_opaque();
     }
 
     /// Keeps the whole remembered span below 2^31, where sequence arithmetic is sound.
     fn forget_before_long_opaque(&mut self) {
-        let Some(last) = self.ranges.back_mut() else { return };
+        let Some(last) = self.ranges.back_mut() else {
+            return;
+        };
         if last.len <= OPAQUE_MAX {
             return;
         }
@@ -134,14 +154,24 @@ impl ClientStream {
     /// What is known of `bytes` at `start`, all of which lie before `next`.
     pub(crate) fn check_old(&self, start: u32, bytes: &[u8]) -> Old {
         let end = start.wrapping_add(seq::span(bytes.len()));
-        let Some(first) = self.ranges.front() else { return Old::Forgotten };
+        let Some(first) = self.ranges.front() else {
+            return Old::Forgotten;
+        };
         if seq::before(start, first.start) {
             return Old::Forgotten;
         }
         for range in &self.ranges {
             let Some(kept) = &range.bytes else { continue };
-            let from = if seq::before(start, range.start) { range.start } else { start };
-            let to = if seq::before(end, range.end()) { end } else { range.end() };
+            let from = if seq::before(start, range.start) {
+                range.start
+            } else {
+                start
+            };
+            let to = if seq::before(end, range.end()) {
+                end
+            } else {
+                range.end()
+            };
             if !seq::before(from, to) {
                 continue;
             }
@@ -168,13 +198,19 @@ impl ClientStream {
     /// Holds back a frame whose payload begins at `start`, beyond `next`.
     pub(crate) fn hold(&mut self, start: u32, frame: &[u8]) {
         self.held_bytes += frame.len();
-        self.held.push(Held { start, frame: frame.to_vec() });
+        self.held.push(Held {
+            start,
+            frame: frame.to_vec(),
+        });
     }
 
     /// A held frame that is beyond `next` no longer.
     pub(crate) fn take_ready(&mut self) -> Option<Vec<u8>> {
         let next = self.next;
-        let at = self.held.iter().position(|held| !seq::before(next, held.start))?;
+        let at = self
+            .held
+            .iter()
+            .position(|held| !seq::before(next, held.start))?;
         let held = self.held.swap_remove(at);
         self.held_bytes -= held.frame.len();
         Some(held.frame)
@@ -200,10 +236,22 @@ mod tests {
         assert_eq!(stream.next(), first.wrapping_add(116));
         assert_eq!(stream.check_old(first, b"0123456789"), Old::Same);
         assert_eq!(stream.check_old(first, b"0123X"), Old::Different);
-        assert_eq!(stream.check_old(first.wrapping_add(8), &[b"89", &[0u8; 50][..]].concat()), Old::Same);
-        assert_eq!(stream.check_old(first.wrapping_add(109), b"?abcdef"), Old::Same);
-        assert_eq!(stream.check_old(first.wrapping_add(109), b"?abXdef"), Old::Different);
-        assert_eq!(stream.check_old(first.wrapping_sub(1), b"?0123"), Old::Forgotten);
+        assert_eq!(
+            stream.check_old(first.wrapping_add(8), &[b"89", &[0u8; 50][..]].concat()),
+            Old::Same
+        );
+        assert_eq!(
+            stream.check_old(first.wrapping_add(109), b"?abcdef"),
+            Old::Same
+        );
+        assert_eq!(
+            stream.check_old(first.wrapping_add(109), b"?abXdef"),
+            Old::Different
+        );
+        assert_eq!(
+            stream.check_old(first.wrapping_sub(1), b"?0123"),
+            Old::Forgotten
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use tollgate_wire::edit;
 use tollgate_wire::packet::TcpHeader;
 
+use crate::cache::{CacheEntry, Steer};
 use crate::deny::{self, Position};
 use crate::flow::{Flow, State, of_direction};
 use crate::inspect::{Inspection, Refused, Tell};
@@ -12,7 +13,6 @@ use crate::response::Answer;
 use crate::segment::{Ctx, Packet, segment_end};
 use crate::seq;
 use crate::stream::{OPAQUE_MAX, Old};
-use crate::cache::{CacheEntry, Steer};
 
 /// Judged bytes remembered before the kernel is asked what the server has acknowledged.
 const KEPT_SOFT: usize = 16 * 1024;
@@ -47,7 +47,11 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
 
 /// Nothing of the flow needs the engine any more.
 fn is_released(flow: &Flow) -> bool {
-    flow.cached == Some(CacheEntry { outbound: Steer::Pass, inbound: Steer::Pass })
+    flow.cached
+        == Some(CacheEntry {
+            outbound: Steer::Pass,
+            inbound: Steer::Pass,
+        })
 }
 
 /// The SYN of a flow, first sent or sent again. Data on it (TCP Fast Open) is cut off: it would
@@ -83,7 +87,9 @@ fn server_segment<O: Output>(
         ctx.counters.before_handshake += 1;
         return;
     }
-    let Some(watch) = &mut inspection.response else { return ctx.forward(packet.frame) };
+    let Some(watch) = &mut inspection.response else {
+        return ctx.forward(packet.frame);
+    };
     match watch.push(tcp.seq, payload) {
         Answer::OutOfOrder => {
             ctx.counters.response_out_of_order += 1;
@@ -138,7 +144,9 @@ fn client_segment<O: Output>(
         return;
     }
     while let Some(frame) = inspection.stream.take_ready() {
-        let Some(held) = reparse(&frame, packet) else { continue };
+        let Some(held) = reparse(&frame, packet) else {
+            continue;
+        };
         let Some(tcp) = held.tcp() else { continue };
         if !segment(flow, inspection, &held, &tcp, ctx) {
             return;
@@ -150,9 +158,11 @@ fn client_segment<O: Output>(
 fn reparse<'a>(frame: &'a [u8], like: &Packet<'_>) -> Option<Packet<'a>> {
     let ethernet = frame.get(tollgate_wire::vnet::VNET_HDR_LEN..)?;
     match tollgate_wire::packet::parse(ethernet).ok()? {
-        tollgate_wire::packet::Packet::Ip(layout) => {
-            Some(Packet { frame, layout, tag: like.tag })
-        }
+        tollgate_wire::packet::Packet::Ip(layout) => Some(Packet {
+            frame,
+            layout,
+            tag: like.tag,
+        }),
         tollgate_wire::packet::Packet::NonIp(_) => None,
     }
 }
@@ -192,7 +202,13 @@ fn beyond_settled<O: Output>(
     ctx: &mut Ctx<'_, O>,
 ) {
     if server_ack(flow, ctx).is_some_and(|ack| !seq::before(ack, inspection.stream.next())) {
-        flow.put_cache(CacheEntry { outbound: Steer::Pass, inbound: Steer::Pass }, ctx);
+        flow.put_cache(
+            CacheEntry {
+                outbound: Steer::Pass,
+                inbound: Steer::Pass,
+            },
+            ctx,
+        );
     }
     ctx.forward(packet.frame);
 }
@@ -312,8 +328,8 @@ fn judge<O: Output>(
             sent: segment_end(tcp, packet.payload().len()),
             expected: tcp.ack,
         };
-        let may_answer = let_through.is_empty()
-            && (first_request || is_quiet(flow, inspection, tcp.ack));
+        let may_answer =
+            let_through.is_empty() && (first_request || is_quiet(flow, inspection, tcp.ack));
         deny::refuse_stream(flow, at, may_answer, refused, ctx);
         return false;
     }
@@ -371,4 +387,7 @@ fn set_scratch<O>(packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
     ctx.scratch.extend_from_slice(packet.frame);
 }
 
-const _: () = assert!(OPAQUE_MAX < 1 << 31, "a window must stay below half the sequence space");
+const _: () = assert!(
+    OPAQUE_MAX < 1 << 31,
+    "a window must stay below half the sequence space"
+);

@@ -22,7 +22,10 @@ pub(crate) struct Wheel {
 
 impl Wheel {
     pub(crate) fn new() -> Self {
-        Self { slots: vec![Vec::new(); SLOTS], fired: 0 }
+        Self {
+            slots: vec![Vec::new(); SLOTS],
+            fired: 0,
+        }
     }
 
     /// Fires at the first whole second not before `at`.

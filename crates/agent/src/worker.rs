@@ -1,0 +1,226 @@
+//! One worker: a thread that owns a TAP queue, an engine, and every flow whose hash leads to that
+//! queue. It shares nothing with the other workers but the kernel's maps.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::time::{ClockId, clock_gettime};
+use tollgate_datapath::flows::FlowMap;
+use tollgate_datapath::tap::{MAX_FRAME_LEN, TapQueue};
+use tollgate_engine::cache::{CacheEntry, Progress};
+use tollgate_engine::event::Event;
+use tollgate_engine::key::FlowKey;
+use tollgate_engine::output::CacheFull;
+use tollgate_engine::table::PolicyTable;
+use tollgate_engine::{Engine, Output, Remembered};
+
+use crate::control::{Command, Inbox, WorkerContext};
+use crate::counters::WorkerCounters;
+use crate::events::EventSender;
+
+/// Frames read before the inbox is looked at again: bounds how long a policy change waits behind
+/// traffic (64 super-packets are about a millisecond).
+const BATCH: usize = 64;
+
+/// How often the engine is told the time when nothing else happens.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A flow that the kernel went on passing while no agent ran.
+#[derive(Clone, Debug)]
+pub struct Inherited {
+    /// The flow.
+    pub key: FlowKey,
+    /// What the kernel does with it.
+    pub entry: CacheEntry,
+    /// What the agent before this one knew of it.
+    pub remembered: Option<Remembered>,
+    /// The policy is the one that it was decided under.
+    pub policy_unchanged: bool,
+}
+
+/// The engine's way out to the kernel.
+struct Live {
+    queue: TapQueue,
+    flows: FlowMap,
+    events: EventSender,
+    counters: Arc<WorkerCounters>,
+    wants_all: Arc<AtomicBool>,
+}
+
+impl Output for Live {
+    fn emit(&mut self, frame: &[u8]) {
+        match self.queue.write(frame) {
+            Ok(_) => {
+                self.counters.frames_written.inc();
+                self.counters.bytes_written.add(frame.len() as u64);
+            }
+            // The frame is lost as on any full link; TCP sends it again.
+            Err(_) => self.counters.write_errors.inc(),
+        }
+    }
+
+    fn cache_put(&mut self, key: &FlowKey, entry: &CacheEntry) -> Result<(), CacheFull> {
+        self.flows.put(key, entry)
+    }
+
+    fn cache_progress(&mut self, key: &FlowKey) -> Option<Progress> {
+        self.flows.progress(key)
+    }
+
+    fn cache_delete(&mut self, key: &FlowKey) {
+        self.flows.delete(key);
+    }
+
+    fn event(&mut self, event: Event) {
+        self.events.send(event);
+    }
+
+    fn wants_all(&self) -> bool {
+        self.wants_all.load(Ordering::Relaxed)
+    }
+}
+
+/// A worker, ready to run.
+pub struct Worker {
+    engine: Engine,
+    live: Live,
+    inbox: Arc<Inbox>,
+    last_tick: Duration,
+}
+
+impl Worker {
+    /// A worker on its queue. It denies everything until its first policy comes.
+    pub fn new(
+        context: WorkerContext,
+        queue: TapQueue,
+        flows: FlowMap,
+        wants_all: Arc<AtomicBool>,
+    ) -> Self {
+        let live = Live {
+            queue,
+            flows,
+            events: context.events,
+            counters: context.counters,
+            wants_all,
+        };
+        Self {
+            engine: Engine::new(Arc::new(PolicyTable::default()), context.limits),
+            live,
+            inbox: context.inbox,
+            last_tick: Duration::ZERO,
+        }
+    }
+
+    /// Works until [`Command::Stop`]; returns what the next agent should know of the flows.
+    ///
+    /// # Errors
+    /// Waiting for or reading the TAP failed for good: the device is gone.
+    pub fn run(mut self) -> io::Result<Vec<Remembered>> {
+        let mut frame = vec![0; MAX_FRAME_LEN];
+        loop {
+            self.wait()?;
+            if !self.obey() {
+                return Ok(self.engine.remember());
+            }
+            self.read_batch(&mut frame)?;
+            self.tick();
+            self.publish();
+        }
+    }
+
+    /// Sleeps until there is a frame, a command, or it is time to tick.
+    fn wait(&mut self) -> io::Result<()> {
+        let now = monotonic();
+        let left = (self.last_tick + TICK).saturating_sub(now);
+        let timeout = Timespec {
+            tv_sec: left.as_secs().cast_signed(),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        let mut fds = [
+            PollFd::from_borrowed_fd(self.live.queue.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.inbox.as_fd(), PollFlags::IN),
+        ];
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.live.counters.wakeups.inc();
+        Ok(())
+    }
+
+    /// Does what the inbox says; false: stop.
+    fn obey(&mut self) -> bool {
+        for command in self.inbox.take() {
+            let now = monotonic();
+            match command {
+                Command::PolicyChanged(table) => {
+                    self.live.counters.policy_generation.set(table.generation);
+                    self.engine.set_policy(now, table, &mut self.live);
+                }
+                Command::FlowClosed(keys) => {
+                    for key in &keys {
+                        self.engine.flow_closed(now, key, &mut self.live);
+                    }
+                }
+                Command::Adopt(flows) => self.adopt(now, flows),
+                Command::DumpFlows(reply) => {
+                    // Whoever asked may have gone away.
+                    let _ = reply.send(self.engine.summaries(now, &mut self.live));
+                }
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn adopt(&mut self, now: Duration, flows: Vec<Inherited>) {
+        for flow in flows {
+            let Inherited { key, entry, remembered, policy_unchanged } = flow;
+            self.engine.adopt(now, key, entry, remembered, policy_unchanged, &mut self.live);
+        }
+    }
+
+    fn read_batch(&mut self, frame: &mut [u8]) -> io::Result<()> {
+        for _ in 0..BATCH {
+            let len = match self.live.queue.read(frame) {
+                Ok(len) => len,
+                Err(error) if is_passing(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let Some(frame) = frame.get(..len) else { continue };
+            self.engine.handle(monotonic(), frame, &mut self.live);
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        let now = monotonic();
+        if now >= self.last_tick + TICK {
+            self.last_tick = now;
+            self.engine.tick(now, &mut self.live);
+        }
+    }
+
+    fn publish(&self) {
+        let counters = &self.live.counters;
+        counters.publish(self.engine.counters());
+        counters.flows.set(self.engine.flow_count() as u64);
+        counters.held_bytes.set(self.engine.held_bytes() as u64);
+    }
+}
+
+/// Nothing there, or nothing there for the moment (the device is down while it is reconfigured).
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// The clock that the kernel programs use too.
+fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    // Since boot, so neither part is ever negative.
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}

@@ -122,8 +122,7 @@ impl Worker {
     pub fn run(mut self) -> io::Result<Vec<Remembered>> {
         let mut frame = vec![0; MAX_FRAME_LEN];
         loop {
-            self.wait()?;
-            if !self.obey() {
+            if self.wait()? && !self.obey() {
                 return Ok(self.engine.remember());
             }
             self.read_batch(&mut frame)?;
@@ -132,8 +131,8 @@ impl Worker {
         }
     }
 
-    /// Sleeps until there is a frame, a command, or it is time to tick.
-    fn wait(&mut self) -> io::Result<()> {
+    /// Sleeps until there is a frame, a command (then true), or it is time to tick.
+    fn wait(&mut self) -> io::Result<bool> {
         let now = monotonic();
         let left = (self.last_tick + TICK).saturating_sub(now);
         let timeout = Timespec {
@@ -149,7 +148,7 @@ impl Worker {
             Err(error) => return Err(error.into()),
         }
         self.live.counters.wakeups.inc();
-        Ok(())
+        Ok(!fds[1].revents().is_empty())
     }
 
     /// Does what the inbox says; false: stop.

@@ -1,0 +1,31 @@
+# shellcheck shell=bash
+# Debian packages by name, and how to get the missing ones. Sourced by ./demo and ./test.
+
+# What the lab, the demo and the bench run.
+RUN_PACKAGES="iproute2 nftables ethtool procps util-linux nginx-light curl openssl wrk ca-certificates build-essential"
+# What the tests need on top: the pinned compiler of the BPF object, and traffic tools.
+TEST_PACKAGES="clang-14 llvm-14 iperf3 tcpdump"
+
+# Installs what is missing; asks the network only then. Services that come with a package (nginx)
+# are not started: a temporary policy-rc.d forbids it unless the machine has one of its own.
+install_packages() {
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null || {
+        printf 'missing packages: %s (this machine has no apt-get; install them yourself)\n' "${missing[*]}" >&2
+        return 1
+    }
+    printf '== installing Debian packages: %s\n' "${missing[*]}"
+    local guard=/usr/sbin/policy-rc.d made=no status=0
+    if [ ! -e "$guard" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$guard"
+        chmod +x "$guard"
+        made=yes
+    fi
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; } || status=$?
+    [ $made = no ] || rm -f "$guard"
+    return $status
+}

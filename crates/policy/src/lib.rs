@@ -1,12 +1,49 @@
 //! The policy model: read, checked, compiled and evaluated; no I/O and no clock.
 //!
-//! [`compile`](compile::compile) takes the texts of a directory of YAML files and yields a
-//! [`PolicySet`], or every fault found, each with file, line and field. A [`PolicySet`] answers,
-//! for an endpoint, first [`EndpointPolicy::decide`] on the first packet of a flow and then, if
-//! that says so, [`RuleSet::judge_http`] or [`RuleSet::judge_tls`] on what was read from it.
+//! [`compile`] takes the texts of a directory of YAML files and yields a [`PolicySet`], or every
+//! fault found, each with file, line and field. A [`PolicySet`] answers, for an endpoint, first
+//! [`EndpointPolicy::decide`] on the first packet of a flow and then, if that says so,
+//! [`RuleSet::judge_http`] or [`RuleSet::judge_tls`] on what was read from it.
+//!
+//! ```text
+//!  text --yaml--> nodes --decode--> model --check--> compile --> PolicySet
+//!                                                                  EndpointPolicy
+//!                                                                    Chain (egress, ingress)
+//!                                                                      Stage: rules + FlowIndex
+//! ```
+//!
+//! Rules are asked in the order of Antrea: tier, policy priority, position; then Kubernetes
+//! policies, then the baseline tier. Policies of the same tier and priority are asked
+//! ClusterNetworkPolicies first, then by namespace and name.
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
+
+mod chain;
+mod check;
+mod compile;
+mod decode;
+mod diagnostic;
+mod endpoint;
+mod explain;
+mod index;
+mod model;
+mod pattern;
+mod query;
+mod ruleset;
+mod set;
+mod yaml;
+
+pub use compile::{CompileOptions, SourceFile, compile};
+pub use diagnostic::Diagnostic;
+pub use endpoint::EndpointPolicy;
+pub use explain::{Explanation, Outcome, Step, Verdict};
+pub use query::{
+    Action, Denial, DenyHow, FlowQuery, FlowVerdict, HttpFacts, L7Query, L7Verdict, RuleRef,
+    TlsFacts,
+};
+pub use ruleset::RuleSet;
+pub use set::{PolicyInfo, PolicySet, Summary};
 
 /// Who opened a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

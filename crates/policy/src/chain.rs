@@ -1,0 +1,304 @@
+//! The rules of one endpoint in one direction, in the order in which they are asked.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::Side;
+use crate::decode::TCP;
+use crate::index::FlowIndex;
+use crate::model::IpBlock;
+use crate::query::{Action, Denial, DenyHow, FlowQuery, FlowVerdict, RuleRef};
+use crate::ruleset::RuleSet;
+
+/// A rule says Drop or Reject.
+pub(crate) const BY_RULE: &str = "rule";
+/// Isolated by a Kubernetes NetworkPolicy, and no rule allows the flow.
+pub(crate) const NO_RULE: &str = "no-rule-matches";
+/// A rule with `l7Protocols` matched what is not TCP.
+pub(crate) const NEEDS_TCP: &str = "l7-needs-tcp";
+
+/// Where a port's name stands for which number, sorted: it differs from one pod to the next.
+pub(crate) type NamedPlaces = Arc<[(IpAddr, u16)]>;
+
+/// A compiled rule.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) info: RuleRef,
+    /// Antrea only.
+    pub(crate) tier: Option<Arc<str>>,
+    pub(crate) priority: Option<f64>,
+    pub(crate) peers: Peers,
+    /// Empty: any.
+    pub(crate) services: Arc<[ServiceMatch]>,
+    pub(crate) l7: Option<Arc<RuleSet>>,
+}
+
+/// Remote addresses that a rule is about.
+#[derive(Clone, Debug)]
+pub(crate) enum Peers {
+    Any,
+    Set(Arc<AddressSet>),
+}
+
+#[derive(Debug)]
+pub(crate) struct AddressSet {
+    /// Sorted.
+    pub(crate) addresses: Box<[IpAddr]>,
+    pub(crate) blocks: Box<[IpBlock]>,
+}
+
+/// What a rule is about beyond the remote address.
+#[derive(Debug)]
+pub(crate) enum ServiceMatch {
+    Ports {
+        protocol: u8,
+        destination: Ports,
+        /// Inclusive.
+        source: Option<(u16, u16)>,
+    },
+    /// ICMP and IGMP messages.
+    Message {
+        protocols: [u8; 2],
+        kind: Option<u8>,
+        code: Option<u8>,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) enum Ports {
+    /// Inclusive.
+    Range(u16, u16),
+    Named(NamedPlaces),
+}
+
+impl Rule {
+    pub(crate) fn matches(&self, query: &FlowQuery) -> bool {
+        self.matches_peer(query) && self.matches_service(query)
+    }
+
+    pub(crate) fn matches_peer(&self, query: &FlowQuery) -> bool {
+        match &self.peers {
+            Peers::Any => true,
+            Peers::Set(set) => set.contains(&query.remote),
+        }
+    }
+
+    pub(crate) fn matches_service(&self, query: &FlowQuery) -> bool {
+        self.services.is_empty() || self.services.iter().any(|service| service.matches(query))
+    }
+
+    fn verdict(&self, query: &FlowQuery) -> FlowVerdict {
+        let how = match self.info.action() {
+            Action::Drop => DenyHow::Drop,
+            Action::Allow | Action::Reject | Action::Pass => DenyHow::Reject,
+        };
+        let denial = |reason, detail| {
+            FlowVerdict::Deny(Denial {
+                rule: Some(self.info.clone()),
+                policy: Some(self.info.policy().clone()),
+                how,
+                reason,
+                detail,
+            })
+        };
+        match (self.info.action(), &self.l7) {
+            (Action::Allow, None) => FlowVerdict::Allow(Some(self.info.clone())),
+            (Action::Allow, Some(set)) if query.protocol == TCP => {
+                FlowVerdict::Inspect(set.clone())
+            }
+            (Action::Allow, Some(_)) => denial(
+                NEEDS_TCP,
+                "the rule has l7Protocols, which can only be checked on TCP",
+            ),
+            // Pass is dealt with before.
+            (Action::Drop | Action::Reject | Action::Pass, _) => denial(BY_RULE, ""),
+        }
+    }
+}
+
+impl AddressSet {
+    pub(crate) fn contains(&self, address: &IpAddr) -> bool {
+        self.addresses.binary_search(address).is_ok()
+            || self.blocks.iter().any(|block| block.contains(address))
+    }
+}
+
+impl ServiceMatch {
+    pub(crate) fn matches(&self, query: &FlowQuery) -> bool {
+        match self {
+            Self::Ports {
+                protocol,
+                destination,
+                source,
+            } => {
+                *protocol == query.protocol
+                    && destination.contains(query)
+                    && source.is_none_or(|(low, high)| (low..=high).contains(&query.source_port()))
+            }
+            Self::Message {
+                protocols,
+                kind,
+                code,
+            } => {
+                protocols.contains(&query.protocol)
+                    && kind.is_none_or(|kind| query.icmp.is_some_and(|known| known.0 == kind))
+                    && code.is_none_or(|code| query.icmp.is_some_and(|known| known.1 == code))
+            }
+        }
+    }
+}
+
+impl Ports {
+    fn contains(&self, query: &FlowQuery) -> bool {
+        match self {
+            Self::Range(low, high) => (low..=high).contains(&&query.destination_port()),
+            Self::Named(places) => places
+                .binary_search(&(query.destination(), query.destination_port()))
+                .is_ok(),
+        }
+    }
+}
+
+/// The rules of an endpoint, in order, by stage.
+#[derive(Debug, Default)]
+pub(crate) struct Stages {
+    /// All Antrea tiers but baseline.
+    pub(crate) antrea: Vec<Arc<Rule>>,
+    pub(crate) kubernetes: Vec<Arc<Rule>>,
+    /// The Kubernetes policies that isolate the endpoint, by name.
+    pub(crate) isolated_by: Vec<Arc<str>>,
+    pub(crate) baseline: Vec<Arc<Rule>>,
+}
+
+impl Stages {
+    /// Equal for stages of the same rules.
+    pub(crate) fn key(&self, side: Side) -> Vec<usize> {
+        let address = |rule: &Arc<Rule>| Arc::as_ptr(rule) as usize;
+        let mut key = vec![side as usize, self.antrea.len(), self.kubernetes.len()];
+        key.extend(self.antrea.iter().map(address));
+        key.extend(self.kubernetes.iter().map(address));
+        key.extend(self.baseline.iter().map(address));
+        key.extend(self.isolated_by.iter().map(|name| name.as_ptr() as usize));
+        key
+    }
+}
+
+/// Traffic that Kubernetes isolation does not touch.
+#[derive(Debug)]
+pub(crate) struct Isolation {
+    /// Sorted.
+    node_addresses: Box<[IpAddr]>,
+}
+
+impl Isolation {
+    pub(crate) fn new(node_addresses: &[IpAddr]) -> Self {
+        let mut node_addresses: Box<[_]> = node_addresses.into();
+        node_addresses.sort_unstable();
+        Self { node_addresses }
+    }
+
+    pub(crate) fn exempts(&self, query: &FlowQuery) -> bool {
+        self.node_addresses.binary_search(&query.remote).is_ok()
+    }
+}
+
+/// The stages of an endpoint in one direction, with an index over each.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    pub(crate) antrea: Stage,
+    pub(crate) kubernetes: Stage,
+    pub(crate) isolated_by: Box<[Arc<str>]>,
+    pub(crate) baseline: Stage,
+    pub(crate) isolation: Arc<Isolation>,
+}
+
+/// Rules of which the first that matches decides.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) rules: Box<[Arc<Rule>]>,
+    index: FlowIndex,
+}
+
+impl Stage {
+    fn new(rules: Vec<Arc<Rule>>) -> Self {
+        let index = FlowIndex::new(&rules);
+        Self {
+            rules: rules.into(),
+            index,
+        }
+    }
+
+    /// The first rule that matches, by the index.
+    pub(crate) fn first(&self, query: &FlowQuery) -> Option<&Rule> {
+        self.index.first(&self.rules, query)
+    }
+
+    /// The same by trying one after the other: what the index must agree with.
+    pub(crate) fn first_naive(&self, query: &FlowQuery) -> Option<&Rule> {
+        self.rules
+            .iter()
+            .map(|rule| &**rule)
+            .find(|rule| rule.matches(query))
+    }
+}
+
+impl Chain {
+    pub(crate) fn new(stages: Stages, isolation: Arc<Isolation>) -> Self {
+        Self {
+            antrea: Stage::new(stages.antrea),
+            kubernetes: Stage::new(stages.kubernetes),
+            isolated_by: stages.isolated_by.into(),
+            baseline: Stage::new(stages.baseline),
+            isolation,
+        }
+    }
+
+    /// Whether any policy has a say.
+    pub(crate) fn governs(&self) -> bool {
+        !(self.antrea.rules.is_empty()
+            && self.isolated_by.is_empty()
+            && self.baseline.rules.is_empty())
+    }
+
+    pub(crate) fn decide(&self, query: &FlowQuery) -> FlowVerdict {
+        self.decide_by(query, Stage::first)
+    }
+
+    pub(crate) fn decide_naive(&self, query: &FlowQuery) -> FlowVerdict {
+        self.decide_by(query, Stage::first_naive)
+    }
+
+    fn decide_by<'c>(
+        &'c self,
+        query: &FlowQuery,
+        first: impl Fn(&'c Stage, &FlowQuery) -> Option<&'c Rule>,
+    ) -> FlowVerdict {
+        if let Some(rule) = first(&self.antrea, query)
+            && rule.info.action() != Action::Pass
+        {
+            return rule.verdict(query);
+        }
+        if let Some(isolating) = self.isolated_by.first() {
+            return match first(&self.kubernetes, query) {
+                Some(rule) => rule.verdict(query),
+                None if self.isolation.exempts(query) => FlowVerdict::Allow(None),
+                None => FlowVerdict::Deny(isolated(isolating.clone())),
+            };
+        }
+        match first(&self.baseline, query) {
+            Some(rule) => rule.verdict(query),
+            None => FlowVerdict::Allow(None),
+        }
+    }
+}
+
+/// Kubernetes leaves open how a refusal shows; an answer is of more use than a timeout.
+fn isolated(policy: Arc<str>) -> Denial {
+    Denial {
+        rule: None,
+        policy: Some(policy),
+        how: DenyHow::Reject,
+        reason: NO_RULE,
+        detail: "isolated by a Kubernetes NetworkPolicy, and no rule of any allows the flow",
+    }
+}

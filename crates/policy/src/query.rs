@@ -1,0 +1,214 @@
+//! Questions to a policy, and its answers.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Side;
+use crate::ruleset::RuleSet;
+
+/// One flow, as seen from the endpoint: what is known from its first packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowQuery {
+    /// Who opened the flow.
+    pub side: Side,
+    /// The other side's address.
+    pub remote: IpAddr,
+    /// The endpoint's address.
+    pub local: IpAddr,
+    /// IP protocol number, e.g. 6 for TCP.
+    pub protocol: u8,
+    /// The endpoint's port: the destination of an ingress flow, the source of an egress flow.
+    /// 0 where the protocol has no ports.
+    pub local_port: u16,
+    /// The other side's port: the destination of an egress flow, the source of an ingress flow.
+    pub remote_port: u16,
+    /// Type and code of an ICMP or ICMPv6 message. For IGMP: its type, and 0.
+    pub icmp: Option<(u8, u8)>,
+}
+
+impl FlowQuery {
+    /// The port that the flow was opened to.
+    pub fn destination_port(&self) -> u16 {
+        match self.side {
+            Side::Egress => self.remote_port,
+            Side::Ingress => self.local_port,
+        }
+    }
+
+    /// The port that the flow was opened from.
+    pub fn source_port(&self) -> u16 {
+        match self.side {
+            Side::Egress => self.local_port,
+            Side::Ingress => self.remote_port,
+        }
+    }
+
+    /// The address that the flow was opened to.
+    pub fn destination(&self) -> IpAddr {
+        match self.side {
+            Side::Egress => self.remote,
+            Side::Ingress => self.local,
+        }
+    }
+}
+
+/// What a policy says to a flow, judged on its first packet.
+#[derive(Clone, Debug)]
+pub enum FlowVerdict {
+    /// Forward it. The rule that says so; `None` if no policy has a say in the flow.
+    Allow(Option<RuleRef>),
+    /// Refuse it.
+    Deny(Denial),
+    /// TCP, and the deciding rule has `l7Protocols`: judge what the flow carries.
+    Inspect(Arc<RuleSet>),
+}
+
+/// Why and how a flow is refused.
+#[derive(Clone, Debug)]
+pub struct Denial {
+    /// The rule that refuses; `None` if the flow is refused because no rule allows it.
+    pub rule: Option<RuleRef>,
+    /// The policy that refuses.
+    pub policy: Option<Arc<str>>,
+    /// How the opener learns of it.
+    pub how: DenyHow,
+    /// Stable word: `rule` (a rule says Drop or Reject), `no-rule-matches` (isolated by a Kubernetes
+    /// NetworkPolicy), `l7-needs-tcp` (an L7 rule matched a flow that is not TCP).
+    pub reason: &'static str,
+    /// The same for people; empty if the reason says it all.
+    pub detail: &'static str,
+}
+
+/// How a refusal shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DenyHow {
+    /// Silently.
+    Drop,
+    /// With an answer: RST, ICMP administratively prohibited, 403 or a TLS alert.
+    Reject,
+}
+
+/// What a rule does with a flow that matches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Action {
+    /// Forward (after L7 inspection if the rule has `l7Protocols`).
+    Allow,
+    /// Refuse silently.
+    Drop,
+    /// Refuse with an answer.
+    Reject,
+    /// Leave the decision to Kubernetes NetworkPolicies and the baseline tier.
+    Pass,
+}
+
+impl Action {
+    /// The word used in policies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "Allow",
+            Self::Drop => "Drop",
+            Self::Reject => "Reject",
+            Self::Pass => "Pass",
+        }
+    }
+}
+
+/// A rule's name and what to report with its verdicts; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct RuleRef(pub(crate) Arc<RuleInfo>);
+
+#[derive(Debug)]
+pub(crate) struct RuleInfo {
+    pub(crate) policy: Arc<str>,
+    pub(crate) rule: Arc<str>,
+    pub(crate) action: Action,
+    pub(crate) logged: bool,
+    pub(crate) log_label: Option<Arc<str>>,
+}
+
+impl RuleRef {
+    /// The policy: `ClusterNetworkPolicy/web`, `NetworkPolicy/shop/api` for Antrea's namespaced kind,
+    /// `K8sNetworkPolicy/shop/api` for `networking.k8s.io`.
+    pub fn policy(&self) -> &Arc<str> {
+        &self.0.policy
+    }
+
+    /// The rule's name in the policy; made up (`egress-allow-1a2b3c4`) if it has none.
+    pub fn rule(&self) -> &Arc<str> {
+        &self.0.rule
+    }
+
+    /// What the rule does.
+    pub fn action(&self) -> Action {
+        self.0.action
+    }
+
+    /// The rule has `enableLogging`.
+    pub fn logged(&self) -> bool {
+        self.0.logged
+    }
+
+    /// The rule's `logLabel`.
+    pub fn log_label(&self) -> Option<&Arc<str>> {
+        self.0.log_label.as_ref()
+    }
+}
+
+impl PartialEq for RuleRef {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.0.policy == other.0.policy && self.0.rule == other.0.rule)
+    }
+}
+
+impl Eq for RuleRef {}
+
+/// One HTTP request, as far as policy cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpFacts<'a> {
+    /// Method as sent; compared whole and with case (RFC 9110, 9.1).
+    pub method: &'a str,
+    /// Host in any case, with or without port and trailing dot; empty if the request names none.
+    pub host: &'a str,
+    /// Path in normal form.
+    pub path: &'a str,
+    /// Query, without the `?`.
+    pub query: Option<&'a str>,
+    /// Two servers might read the path differently: no item with a path matches.
+    pub path_ambiguous: bool,
+}
+
+/// One TLS ClientHello, as far as policy cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsFacts<'a> {
+    /// Server name in any case, with or without trailing dot; `None` if the hello has none.
+    pub sni: Option<&'a str>,
+}
+
+/// L7 facts to explain a decision with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum L7Query<'a> {
+    /// A request.
+    Http(HttpFacts<'a>),
+    /// A ClientHello.
+    Tls(TlsFacts<'a>),
+}
+
+/// What a rule set says to a request or a ClientHello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum L7Verdict {
+    /// Forward it.
+    Allow {
+        /// Index of the first matching item in the rule's `l7Protocols`.
+        item: usize,
+    },
+    /// Refuse it.
+    Deny {
+        /// Stable word: `http-no-rule-matches`, `http-ambiguous-path`,
+        /// `tls-sni-no-rule-matches`, `tls-no-sni`.
+        reason: &'static str,
+    },
+}

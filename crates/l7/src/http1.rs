@@ -19,6 +19,7 @@ mod target;
 
 pub use path::PathForm;
 pub use reader::{HttpEvent, RequestReader, Step};
+pub use target::split_target;
 
 /// Longest method: twice the longest registered one (`UPDATEREDIRECTREF`, 17).
 pub const METHOD_MAX: usize = 32;

@@ -31,27 +31,47 @@ impl Target {
         if method == "CONNECT" {
             return authority_form(target, host);
         }
-        if target == "*" {
-            let root = method == "OPTIONS";
-            return if root {
-                Ok(with_host(PathForm::plain("*"), None, host))
-            } else {
-                Err(HTTP_TARGET_FORM)
-            };
-        }
-        if target.starts_with('/') {
-            let (path, query) = split_query(target);
-            return Ok(with_host(PathForm::new(path), query, host));
+        if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
+            let (path, query) = split_target(method, target);
+            return Ok(with_host(path, query, host));
         }
         absolute_form(method, target, host)
     }
 }
 
-fn with_host(path: PathForm, query: Option<String>, host: Option<Authority>) -> Target {
+/// Path and query of a target that a reader accepted with this method: what its
+/// [`Request`](super::Request) said about them.
+pub fn split_target<'a>(method: &str, target: &'a str) -> (PathForm, Option<&'a str>) {
+    if method == "CONNECT" {
+        return (PathForm::plain(""), None);
+    }
+    let resource = match target.split_once("://") {
+        Some((_, rest)) if !target.starts_with('/') => split_authority(rest).1,
+        _ => target,
+    };
+    let (path, query) = match resource.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (resource, None),
+    };
+    let form = match path {
+        "*" => PathForm::plain("*"),
+        "" if method == "OPTIONS" => PathForm::options_root(),
+        "" => PathForm::plain("/"),
+        _ => PathForm::new(path),
+    };
+    (form, query)
+}
+
+/// Splits what stands behind `://` where the authority ends.
+fn split_authority(rest: &str) -> (&str, &str) {
+    rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()))
+}
+
+fn with_host(path: PathForm, query: Option<&str>, host: Option<Authority>) -> Target {
     let (host, port) = host.map_or((String::new(), None), |a| (a.host, a.port));
     Target {
         path,
-        query,
+        query: query.map(str::to_owned),
         host,
         port,
     }
@@ -89,24 +109,11 @@ fn absolute_form(method: &str, target: &str, host: Option<Authority>) -> Result<
     } else {
         return Err(HTTP_TARGET_FORM);
     };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
+    let (authority, _) = split_authority(rest);
     let authority = Authority::parse(authority.as_bytes())?;
     if host.is_some_and(|h| !h.same(&authority, default_port)) {
         return Err(HTTP_HOST_MISMATCH);
     }
-    let (path, query) = split_query(path);
-    let path = match path {
-        "" if method == "OPTIONS" => PathForm::options_root(),
-        "" => PathForm::plain("/"),
-        _ => PathForm::new(path),
-    };
+    let (path, query) = split_target(method, target);
     Ok(with_host(path, query, Some(authority)))
-}
-
-fn split_query(target: &str) -> (&str, Option<String>) {
-    match target.split_once('?') {
-        Some((path, query)) => (path, Some(query.to_owned())),
-        None => (target, None),
-    }
 }

@@ -1,0 +1,13 @@
+//! Tests of the recognisers from outside.
+
+mod detect;
+mod drive;
+mod http_accepted;
+mod http_refused;
+mod paths;
+mod random;
+mod response;
+mod tls;
+mod tls_build;
+mod tls_differential;
+mod tls_refused;

@@ -278,6 +278,24 @@ impl Inspection {
         }
     }
 
+    /// Moves ahead over a gap if it lies wholly in a body of known length: nothing in it will be
+    /// judged, so nothing has to wait for it. False: the gap matters.
+    pub(crate) fn leap(&mut self, ahead: u32) -> bool {
+        let Reader::Http(reader) = &mut self.reader else {
+            return false;
+        };
+        if ahead > GRANT_MAX
+            || reader
+                .opaque_body()
+                .is_none_or(|rest| rest < u64::from(ahead))
+        {
+            return false;
+        }
+        reader.skip_body(u64::from(ahead));
+        self.stream.skip(ahead);
+        true
+    }
+
     /// Grants the rest of a body of known length ahead of its arrival.
     fn grant_body(&mut self) {
         let Reader::Http(reader) = &mut self.reader else {

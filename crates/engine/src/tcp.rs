@@ -137,7 +137,7 @@ fn client_segment<O: Output>(
     if ahead > 0 && inspection.is_settled() {
         return beyond_settled(flow, inspection, packet, ctx);
     }
-    if ahead > 0 {
+    if ahead > 0 && !inspection.leap(ahead.unsigned_abs()) {
         return hold(inspection, packet, tcp, ahead, ctx);
     }
     if !segment(flow, inspection, packet, tcp, ctx) {

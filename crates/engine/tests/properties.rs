@@ -34,7 +34,12 @@ impl Server {
 
     /// The stream as far as it has no gap.
     fn stream(&self) -> Vec<u8> {
-        self.bytes.iter().enumerate().take_while(|(i, (at, _))| *i as u32 == **at).map(|(_, (_, b))| *b).collect()
+        self.bytes
+            .iter()
+            .enumerate()
+            .take_while(|(i, (at, _))| *i as u32 == **at)
+            .map(|(_, (_, b))| *b)
+            .collect()
     }
 }
 

@@ -86,9 +86,9 @@ pub(super) fn walk(packet: &[u8], offset: usize, protocol: u8) -> Result<Chain, 
         let rest = packet.get(chain.offset..).unwrap_or_default();
         let header = match chain.protocol {
             HOP_BY_HOP if index > 0 => return Err(ParseError::Ipv6HopByHopMisplaced),
-            HOP_BY_HOP | DESTINATION_OPTIONS => extension(rest, option_units)?,
+            HOP_BY_HOP | DESTINATION_OPTIONS => extension(rest, options_len)?,
             ROUTING => routing(rest)?,
-            AUTHENTICATION => extension(rest, authentication_units)?,
+            AUTHENTICATION => authentication(rest)?,
             FRAGMENT if fragment_seen => return Err(ParseError::Ipv6RepeatedFragment),
             FRAGMENT => {
                 fragment_seen = true;
@@ -115,18 +115,28 @@ struct Extension {
 }
 
 /// Length of an options or routing header: the field counts units of 8 bytes after the first.
-fn option_units(field: u8) -> usize {
+fn options_len(field: u8) -> usize {
     (usize::from(field) + 1) * 8
 }
 
 /// Length of an authentication header: units of 4 bytes, less 2 (RFC 4302, 2.2).
-fn authentication_units(field: u8) -> usize {
+fn authentication_len(field: u8) -> usize {
     (usize::from(field) + 2) * 4
 }
 
-fn extension(rest: &[u8], units: fn(u8) -> usize) -> Result<Extension, ParseError> {
+/// An authentication header too short for its fixed fields is none.
+fn authentication(rest: &[u8]) -> Result<Extension, ParseError> {
+    const FIXED_LEN: usize = 12;
+    extension(rest, authentication_len).and_then(|header| {
+        (header.len >= FIXED_LEN)
+            .then_some(header)
+            .ok_or(ParseError::Ipv6ExtensionTruncated)
+    })
+}
+
+fn extension(rest: &[u8], len_of: fn(u8) -> usize) -> Result<Extension, ParseError> {
     let [next, field] = array(rest, 0).ok_or(ParseError::Ipv6ExtensionTruncated)?;
-    let len = units(field);
+    let len = len_of(field);
     if len > rest.len() {
         return Err(ParseError::Ipv6ExtensionTruncated);
     }
@@ -136,7 +146,7 @@ fn extension(rest: &[u8], units: fn(u8) -> usize) -> Result<Extension, ParseErro
 /// A routing header that has done its work is like any other; one with segments left is refused.
 fn routing(rest: &[u8]) -> Result<Extension, ParseError> {
     const SEGMENTS_LEFT: usize = 3;
-    let header = extension(rest, option_units)?;
+    let header = extension(rest, options_len)?;
     match rest.get(SEGMENTS_LEFT) {
         Some(0) => Ok(header),
         _ => Err(ParseError::IpSourceRoute),

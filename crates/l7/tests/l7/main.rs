@@ -1,4 +1,5 @@
 //! Tests of the recognisers from outside.
+#![allow(clippy::panic, reason = "helpers of tests fail the test")]
 
 mod detect;
 mod drive;

@@ -67,8 +67,8 @@ impl Output for Live {
         self.flows.put(key, entry)
     }
 
-    fn cache_progress(&mut self, key: &FlowKey) -> Option<Progress> {
-        self.flows.progress(key)
+    fn cache_get(&mut self, key: &FlowKey) -> Option<(CacheEntry, Progress)> {
+        self.flows.get(key)
     }
 
     fn cache_delete(&mut self, key: &FlowKey) {
@@ -178,8 +178,20 @@ impl Worker {
 
     fn adopt(&mut self, now: Duration, flows: Vec<Inherited>) {
         for flow in flows {
-            let Inherited { key, entry, remembered, policy_unchanged } = flow;
-            self.engine.adopt(now, key, entry, remembered, policy_unchanged, &mut self.live);
+            let Inherited {
+                key,
+                entry,
+                remembered,
+                policy_unchanged,
+            } = flow;
+            self.engine.adopt(
+                now,
+                key,
+                entry,
+                remembered,
+                policy_unchanged,
+                &mut self.live,
+            );
         }
     }
 
@@ -190,7 +202,9 @@ impl Worker {
                 Err(error) if is_passing(&error) => return Ok(()),
                 Err(error) => return Err(error),
             };
-            let Some(frame) = frame.get(..len) else { continue };
+            let Some(frame) = frame.get(..len) else {
+                continue;
+            };
             self.engine.handle(monotonic(), frame, &mut self.live);
         }
         Ok(())
@@ -214,12 +228,18 @@ impl Worker {
 
 /// Nothing there, or nothing there for the moment (the device is down while it is reconfigured).
 fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 /// The clock that the kernel programs use too.
 fn monotonic() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
     // Since boot, so neither part is ever negative.
-    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+    Duration::new(
+        now.tv_sec.unsigned_abs(),
+        u32::try_from(now.tv_nsec).unwrap_or(0),
+    )
 }

@@ -217,6 +217,7 @@ impl Engine {
         };
         flow.note(packet, now);
         let ctx = ctx!(self, now, out);
+        let was_denied = matches!(flow.state, State::Denied(_));
         match &flow.state {
             State::Open => {
                 flow.put_cache(PASS, ctx);
@@ -225,6 +226,13 @@ impl Engine {
             State::Inspect(_) => tcp::inspected(flow, packet, ctx),
             State::Lost => lost(flow, packet, ctx),
             State::Denied(_) => deny::straggler(flow, packet, ctx),
+        }
+        if !was_denied && matches!(flow.state, State::Denied(_)) {
+            let alarm = Alarm {
+                index: at,
+                id: flow.id,
+            };
+            self.wheel.arm(now + DENIED_LINGER, alarm);
         }
         let ends = packet
             .tcp()
@@ -316,7 +324,7 @@ impl Engine {
                 .flows
                 .get_mut(at)
                 .is_some_and(|flow| !matches!(flow.state, State::Denied(_))),
-            None => ctx.out.cache_progress(&key).is_some(),
+            None => is_passed_by_kernel(&key, ctx),
         });
         if allowed {
             ctx.forward(packet.frame);
@@ -352,17 +360,22 @@ impl Engine {
             return;
         }
         let flow_key = key_of(packet);
-        if self.flows.find(&flow_key).is_none() {
-            self.open(now, packet, policy, out);
-        } else if let Some(at) = self.flows.find(&flow_key) {
-            self.known(now, at, packet, out);
+        match self.flows.find(&flow_key) {
+            Some(at) => self.known(now, at, packet, out),
+            // Fragments are steered by address alone: the flow may be another worker's.
+            None if is_passed_by_kernel(&flow_key, ctx!(self, now, out)) => {
+                ctx!(self, now, out).forward(packet.frame);
+            }
+            None => self.open(now, packet, policy, out),
         }
-        let open = self
-            .flows
-            .find(&flow_key)
-            .and_then(|at| self.flows.get_mut(at))
-            .is_some_and(|flow| matches!(flow.state, State::Open));
-        if open && !self.fragments.allow(key, now, self.limits.fragments) {
+        let allowed = match self.flows.find(&flow_key) {
+            Some(at) => self
+                .flows
+                .get_mut(at)
+                .is_some_and(|f| matches!(f.state, State::Open)),
+            None => is_passed_by_kernel(&flow_key, ctx!(self, now, out)),
+        };
+        if allowed && !self.fragments.allow(key, now, self.limits.fragments) {
             self.counters.fragments_full += 1;
         }
     }
@@ -628,6 +641,13 @@ fn refusal_without_facts(flow: &Flow, policy: &EndpointPolicy) -> Option<Why> {
         detail,
         facts: None,
     })
+}
+
+/// Another worker, or the agent before this one, has allowed the flow.
+fn is_passed_by_kernel<O: Output>(key: &FlowKey, ctx: &mut Ctx<'_, O>) -> bool {
+    ctx.out
+        .cache_get(key)
+        .is_some_and(|(entry, _)| entry == PASS)
 }
 
 fn is_handshaking(flow: &Flow) -> bool {

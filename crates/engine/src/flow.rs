@@ -216,8 +216,8 @@ impl Flow {
 
     /// What the kernel and the engine have seen together.
     pub(crate) fn progress<O: Output>(&self, ctx: &mut Ctx<'_, O>) -> Progress {
-        match self.cached.and_then(|_| ctx.out.cache_progress(&self.key)) {
-            Some(kernel) => Progress {
+        match self.cached.and_then(|_| ctx.out.cache_get(&self.key)) {
+            Some((_, kernel)) => Progress {
                 outbound: merge(self.seen.outbound, kernel.outbound),
                 inbound: merge(self.seen.inbound, kernel.inbound),
                 last_seen_ns: kernel.last_seen_ns,

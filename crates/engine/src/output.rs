@@ -21,8 +21,8 @@ pub trait Output {
     /// [`CacheFull`] when the map has no room: the flow's packets go on coming up.
     fn cache_put(&mut self, key: &FlowKey, entry: &CacheEntry) -> Result<(), CacheFull>;
 
-    /// Reads what the kernel noted. `None`: no entry.
-    fn cache_progress(&mut self, key: &FlowKey) -> Option<Progress>;
+    /// Reads an entry and what the kernel noted. `None`: no entry.
+    fn cache_get(&mut self, key: &FlowKey) -> Option<(CacheEntry, Progress)>;
 
     /// Removes an entry; no entry is no error.
     fn cache_delete(&mut self, key: &FlowKey);

@@ -40,7 +40,6 @@ fn allow<O: Output>(flow: &mut Flow, ctx: &mut Ctx<'_, O>) -> bool {
     match &flow.state {
         // A connection that was refused stays closed; anything else may begin anew.
         State::Denied(_) => return flow.key.protocol == TCP,
-        State::Inspect(inspection) if !inspection.established => {}
         State::Open | State::Lost | State::Inspect(_) => {
             *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
             flow.state = State::Open;

@@ -1,5 +1,8 @@
 //! Flows from first packet to last: TLS, other protocols, policy changes, limits, ends.
 
+// Test support outside of test functions.
+#![allow(clippy::unwrap_used)]
+
 mod sim;
 
 use std::net::SocketAddr;
@@ -295,4 +298,63 @@ fn held_segments_are_bounded() {
     }
     assert!(gate.engine.held_bytes() <= 10_000);
     assert!(gate.engine.counters().held_full > 80);
+}
+
+/// Both fragments of a UDP datagram of the flow, as an IPv4 router would make them.
+fn fragments(frame: &[u8]) -> [Vec<u8>; 2] {
+    const IP: usize = 12 + 18;
+    let mut pieces = [frame[..IP + 20 + 8].to_vec(), frame[..IP + 20].to_vec()];
+    pieces[1].extend_from_slice(&frame[IP + 28..]);
+    for (piece, offset) in pieces.iter_mut().zip([0x2000u16, 1]) {
+        let total = (piece.len() - IP) as u16;
+        piece[IP + 2..IP + 4].copy_from_slice(&total.to_be_bytes());
+        piece[IP + 4..IP + 6].copy_from_slice(&7u16.to_be_bytes());
+        piece[IP + 6..IP + 8].copy_from_slice(&offset.to_be_bytes());
+    }
+    pieces
+}
+
+#[test]
+fn fragments_share_the_fate_of_the_first() {
+    let mut gate = Gate::new(&usual());
+    let [first, second] = fragments(&datagram(POD, "192.0.2.1:53", Outbound));
+    gate.engine.handle(gate.now, &second, &mut gate.kernel);
+    assert_eq!(
+        gate.kernel.out.len(),
+        0,
+        "before the first nothing is known"
+    );
+    gate.engine.handle(gate.now, &first, &mut gate.kernel);
+    gate.engine.handle(gate.now, &second, &mut gate.kernel);
+    assert_eq!(gate.kernel.out.len(), 2);
+    gate.kernel.out.clear();
+    let [first, second] = fragments(&datagram(POD, "192.0.2.1:9", Outbound));
+    gate.engine.handle(gate.now, &first, &mut gate.kernel);
+    gate.engine.handle(gate.now, &second, &mut gate.kernel);
+    assert_eq!(gate.kernel.out.len(), 0, "denied, both");
+}
+
+#[test]
+fn a_policy_that_needs_no_l7_any_more_lets_a_handshake_go_on() {
+    let mut gate = Gate::new(&usual());
+    let mut conn = Conn::egress(SERVER);
+    conn.syn(&mut gate);
+    conn.client_seq = conn.client_seq.wrapping_add(1);
+    gate.set_policy(&egress("  - {name: all, action: Allow}"));
+    let flags = TcpFlags::SYN | TcpFlags::ACK;
+    let frame = conn.frame(false, flags, conn.server_seq, conn.client_seq, b"");
+    assert_eq!(gate.arrives(Inbound, &frame).len(), 1);
+    conn.server_seq += 1;
+    assert_eq!(
+        delivered(&conn.send(&mut gate, b"anything"), Outbound),
+        "anything"
+    );
+}
+
+#[test]
+fn denied_flows_are_soon_forgotten() {
+    let (mut gate, mut conn) = opened(&usual(), TLS);
+    conn.send(&mut gate, &client_hello("www.example.org", 0));
+    gate.wait(12);
+    assert_eq!(gate.engine.flow_count(), 0);
 }

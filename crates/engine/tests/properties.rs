@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use sim::{Conn, Gate, Out, SERVER, client_hello, usual};
+use tollgate_engine::cache::{CacheEntry, Progress};
+use tollgate_engine::key::FlowKey;
 use tollgate_engine::limits::Limits;
 use tollgate_wire::packet::TcpFlags;
 use tollgate_wire::tag::Direction::{Inbound, Outbound};
@@ -134,18 +136,15 @@ impl tollgate_engine::Output for Sink {
     fn emit(&mut self, _: &[u8]) {}
     fn cache_put(
         &mut self,
-        _: &tollgate_engine::key::FlowKey,
-        _: &tollgate_engine::cache::CacheEntry,
+        _: &FlowKey,
+        _: &CacheEntry,
     ) -> Result<(), tollgate_engine::output::CacheFull> {
         Ok(())
     }
-    fn cache_progress(
-        &mut self,
-        _: &tollgate_engine::key::FlowKey,
-    ) -> Option<tollgate_engine::cache::Progress> {
+    fn cache_get(&mut self, _: &FlowKey) -> Option<(CacheEntry, Progress)> {
         None
     }
-    fn cache_delete(&mut self, _: &tollgate_engine::key::FlowKey) {}
+    fn cache_delete(&mut self, _: &FlowKey) {}
     fn event(&mut self, _: tollgate_engine::event::Event) {}
     fn wants_all(&self) -> bool {
         true

@@ -121,8 +121,8 @@ impl Output for Kernel {
         self.flows.entry(*key).or_default().0 = *entry;
         Ok(())
     }
-    fn cache_progress(&mut self, key: &FlowKey) -> Option<Progress> {
-        self.flows.get(key).map(|(_, progress)| *progress)
+    fn cache_get(&mut self, key: &FlowKey) -> Option<(CacheEntry, Progress)> {
+        self.flows.get(key).copied()
     }
     fn cache_delete(&mut self, key: &FlowKey) {
         self.flows.remove(key);

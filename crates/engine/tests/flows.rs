@@ -310,6 +310,13 @@ fn fragments(frame: &[u8]) -> [Vec<u8>; 2] {
         piece[IP + 2..IP + 4].copy_from_slice(&total.to_be_bytes());
         piece[IP + 4..IP + 6].copy_from_slice(&7u16.to_be_bytes());
         piece[IP + 6..IP + 8].copy_from_slice(&offset.to_be_bytes());
+        piece[IP + 10..IP + 12].fill(0);
+        let sum: u32 = piece[IP..IP + 20]
+            .chunks(2)
+            .map(|w| u32::from(w[0]) << 8 | u32::from(w[1]))
+            .sum();
+        let folded = (sum & 0xffff) + (sum >> 16);
+        piece[IP + 10..IP + 12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
     }
     pieces
 }

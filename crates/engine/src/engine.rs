@@ -375,7 +375,9 @@ impl Engine {
                 .is_some_and(|f| matches!(f.state, State::Open)),
             None => is_passed_by_kernel(&flow_key, ctx!(self, now, out)),
         };
-        if allowed && !self.fragments.allow(key, now, self.limits.fragments) {
+        if !allowed {
+            self.fragments.deny(&key);
+        } else if !self.fragments.allow(key, now, self.limits.fragments) {
             self.counters.fragments_full += 1;
         }
     }

@@ -42,6 +42,11 @@ impl Fragments {
         true
     }
 
+    /// A first fragment was not let through: those behind it are not either.
+    pub(crate) fn deny(&mut self, key: &FragmentKey) {
+        self.allowed.remove(key);
+    }
+
     pub(crate) fn is_allowed(&mut self, key: &FragmentKey, now: Duration) -> bool {
         self.expire(now);
         self.allowed.contains_key(key)

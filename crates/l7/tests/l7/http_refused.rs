@@ -472,6 +472,28 @@ fn every_http_reason_is_tested() {
     }
 }
 
+/// The scanner knows every byte that the head parser would stumble over, so that it can refuse it
+/// before the head is complete.
+#[test]
+fn nothing_is_left_for_the_head_parser_to_refuse() {
+    let places = [
+        "@ / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /@ HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX@: y\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: @\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: a@b\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX@: y@\r\n\r\n",
+    ];
+    for place in places {
+        for byte in 0..=255u8 {
+            let put = |b| if b == b'@' { byte } else { b };
+            let stream: Vec<u8> = place.bytes().map(put).collect();
+            let refusal = http_refusal(&stream, &[]).map(|(_, refusal)| refusal);
+            assert_ne!(refusal, Some(HTTP_MALFORMED), "{}", stream.escape_ascii());
+        }
+    }
+}
+
 #[test]
 fn reasons_are_unique_kebab_words() {
     let mut seen = std::collections::BTreeSet::new();

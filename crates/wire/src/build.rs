@@ -16,7 +16,7 @@ mod headers;
 
 use headers::{Addresses, IpHeader};
 
-/// Hop limit of packets that Tollgate makes up (RFC 1700, IANA "IP Option Numbers": default TTL).
+/// Hop limit of packets that Tollgate makes up: the default TTL of RFC 1700 ("IP Time to Live").
 pub const DEFAULT_HOP_LIMIT: u8 = 64;
 
 /// The longest ICMP error datagram in IPv4 (RFC 1812, 4.3.2.3).

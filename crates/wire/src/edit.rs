@@ -153,9 +153,8 @@ pub fn replace_payload(
     }
     let start = target.payload.start + at;
     let end = start + bytes.len();
-    // Sums start at an even distance from the L4 header, whose own length is even, and end at one
-    // or at the end of the packet.
-    let words = start - at % 2..(end + wanted % 2).min(target.payload.end);
+    // Sums start at an even distance from the L4 header, whose own length is even.
+    let words = start - at % 2..end;
     let old = sum(frame.get(words.clone()).ok_or(EditError::LayoutMismatch)?);
     frame
         .get_mut(start..end)

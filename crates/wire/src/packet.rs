@@ -67,6 +67,7 @@ pub struct Ethernet {
 }
 
 impl Ethernet {
+    #[inline]
     fn parse(frame: &[u8]) -> Result<Self, ParseError> {
         let truncated = ParseError::EthernetTruncated;
         let dst = array(frame, 0).ok_or(truncated)?;
@@ -190,6 +191,9 @@ pub enum Packet {
 ///
 /// # Errors
 /// The frame is not well-formed; [`ParseError::reason`] says in what way.
+// Runs for every frame: inlined with all that it calls, it is several times as fast, since the parts
+// of the layout are not copied from one function to the next.
+#[inline]
 pub fn parse(eth_frame: &[u8]) -> Result<Packet, ParseError> {
     let eth = Ethernet::parse(eth_frame)?;
     let ip = match eth.ethertype {

@@ -18,6 +18,7 @@ const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET_MASK: u16 = 0x1fff;
 
 /// Reads the header that starts at `start`.
+#[inline]
 pub(super) fn parse(frame: &[u8], start: usize) -> Result<Ip, ParseError> {
     let packet = frame.get(start..).unwrap_or_default();
     let header: &[u8; MIN_HEADER_LEN] = packet.first_chunk().ok_or(ParseError::IpTruncated)?;
@@ -41,6 +42,7 @@ pub(super) fn parse(frame: &[u8], start: usize) -> Result<Ip, ParseError> {
 }
 
 /// Checks the version and returns the header's length in bytes.
+#[inline]
 pub(super) fn header_len(first_byte: u8) -> Result<usize, ParseError> {
     if first_byte >> 4 != 4 {
         return Err(ParseError::IpBadVersion);
@@ -51,6 +53,7 @@ pub(super) fn header_len(first_byte: u8) -> Result<usize, ParseError> {
     }
 }
 
+#[inline]
 pub(super) fn address(header: &[u8], offset: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from(
         array::<4>(header, offset).unwrap_or_default(),
@@ -59,6 +62,7 @@ pub(super) fn address(header: &[u8], offset: usize) -> IpAddr {
 
 /// The packet's length; a BIG TCP super-packet, too long for the field, says 0 and takes all that
 /// the frame has.
+#[inline]
 fn packet_len(field: u16, available: usize) -> Result<usize, ParseError> {
     match usize::from(field) {
         0 if available > IP_LENGTH_MAX => Ok(available),
@@ -69,6 +73,7 @@ fn packet_len(field: u16, available: usize) -> Result<usize, ParseError> {
 }
 
 /// `len` is the length of what follows the header.
+#[inline]
 fn fragment(header: &[u8; MIN_HEADER_LEN], len: usize) -> Result<Option<Fragment>, ParseError> {
     let word = be16(header, 6).unwrap_or(0);
     let id = u32::from(be16(header, 4).unwrap_or(0));

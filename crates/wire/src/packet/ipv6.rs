@@ -23,6 +23,7 @@ pub(super) const DESTINATION_OPTIONS: u8 = 60;
 const MAX_EXTENSION_HEADERS: usize = 8;
 
 /// Reads the header that starts at `start`, and the extension headers after it.
+#[inline]
 pub(super) fn parse(frame: &[u8], start: usize) -> Result<Ip, ParseError> {
     let packet = frame.get(start..).unwrap_or_default();
     let header: &[u8; HEADER_LEN] = packet.first_chunk().ok_or(ParseError::IpTruncated)?;
@@ -43,6 +44,7 @@ pub(super) fn parse(frame: &[u8], start: usize) -> Result<Ip, ParseError> {
     })
 }
 
+#[inline]
 pub(super) fn address(header: &[u8], offset: usize) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from(
         array::<16>(header, offset).unwrap_or_default(),
@@ -51,6 +53,7 @@ pub(super) fn address(header: &[u8], offset: usize) -> IpAddr {
 
 /// The packet's length with its header. A BIG TCP super-packet, too long for the field, says 0 and
 /// takes all that the frame has; a short packet that says 0 has no payload.
+#[inline]
 fn packet_len(field: u16, available: usize) -> Result<usize, ParseError> {
     let len = match usize::from(field) {
         0 if available > HEADER_LEN + IP_LENGTH_MAX => available,
@@ -75,6 +78,7 @@ pub(super) struct Chain {
 
 /// Follows the extension headers of `packet` from `offset` on. Stops at the first header that is
 /// none, and behind the fragment header of a fragment other than the first.
+#[inline]
 pub(super) fn walk(packet: &[u8], offset: usize, protocol: u8) -> Result<Chain, ParseError> {
     let mut chain = Chain {
         offset,

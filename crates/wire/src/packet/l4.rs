@@ -27,6 +27,7 @@ pub(super) struct Parsed {
 }
 
 /// Reads the L4 header of the packet that `ip` describes.
+#[inline]
 pub(super) fn parse(frame: &[u8], ip: &Ip) -> Result<Parsed, ParseError> {
     let segment = frame.get(ip.l4_offset..ip.end).unwrap_or_default();
     let parsed = |l4, header_len| Parsed {
@@ -111,6 +112,7 @@ pub(super) fn is_echo(protocol: u8, icmp_type: u8) -> bool {
 
 /// Checks a fragment's place (`offset` in bytes) against its length; `None` if it is the whole
 /// packet.
+#[inline]
 pub(super) fn fragment(
     offset: u16,
     more: bool,

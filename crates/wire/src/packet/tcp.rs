@@ -153,6 +153,7 @@ pub struct TcpHeader {
 
 impl TcpHeader {
     /// Reads the header of a segment that ends where `segment` ends.
+    #[inline]
     pub(crate) fn parse(segment: &[u8]) -> Result<Self, ParseError> {
         let header: &[u8; MIN_HEADER_LEN] =
             segment.first_chunk().ok_or(ParseError::TcpTruncated)?;
@@ -165,6 +166,7 @@ impl TcpHeader {
     }
 
     /// The fields; the optimiser drops the checks, since the length is known.
+    #[inline]
     fn fixed(header: &[u8; MIN_HEADER_LEN]) -> Option<Self> {
         let [offset, flags] = array(header, FLAGS_OFFSET - 1)?;
         Some(Self {

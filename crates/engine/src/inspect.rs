@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tollgate_l7::Refusal;
 use tollgate_l7::detect::{DETECT_MAX, Detected, detect};
-use tollgate_l7::http1::{HttpEvent, PathForm, Request, RequestReader};
+use tollgate_l7::http1::{HttpEvent, Request, RequestReader, split_target};
 use tollgate_l7::tls::{ClientHelloReader, TlsProgress};
 use tollgate_policy::{HttpFacts, L7Verdict, RuleSet, TlsFacts};
 
@@ -399,7 +399,7 @@ pub(crate) fn judge_facts(rules: &RuleSet, facts: &L7Facts) -> Option<&'static s
             host,
             target,
         } => {
-            let (path, query) = path_and_query(target);
+            let (path, query) = split_target(method, target);
             rules.judge_http(&HttpFacts {
                 method,
                 host,
@@ -412,21 +412,6 @@ pub(crate) fn judge_facts(rules: &RuleSet, facts: &L7Facts) -> Option<&'static s
     match verdict {
         L7Verdict::Allow { .. } => None,
         L7Verdict::Deny { reason } => Some(reason),
-    }
-}
-
-/// The path, in normal form, and the query of a target that has been accepted before.
-fn path_and_query(target: &str) -> (PathForm, Option<&str>) {
-    let origin_form = match target.split_once("://") {
-        Some((_, rest)) if !target.starts_with('/') => rest
-            .find(['/', '?'])
-            .and_then(|at| rest.get(at..))
-            .unwrap_or("/"),
-        _ => target,
-    };
-    match origin_form.split_once('?') {
-        Some((path, query)) => (PathForm::new(path), Some(query)),
-        None => (PathForm::new(origin_form), None),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{DuplicateKeyPolicy, Error, Options, Spanned};
 
 use crate::diagnostic::Pos;
@@ -20,7 +21,11 @@ const MAX_NODES: usize = 8_000_000;
 const MAX_EVENTS: usize = 2 * MAX_NODES;
 /// Nodes that aliases may add; hand-written files repeat a handful of small blocks. This is what
 /// stops "billion laughs".
-const MAX_ALIAS_EVENTS: usize = 100_000;
+const MAX_ALIAS_EVENTS: usize = 10_000;
+
+/// Depth of mappings and lists. Policies reach about 15 inside a `List`, exported pods no more. The
+/// parser recurses and takes up to 32 KiB of stack a level in a debug build.
+const MAX_DEPTH: usize = 32;
 
 /// One node of a document.
 #[derive(Clone, Debug)]
@@ -89,11 +94,15 @@ fn options() -> Options {
             max_documents: MAX_DOCUMENTS,
             max_nodes: MAX_NODES,
             max_events: MAX_EVENTS,
+            max_depth: MAX_DEPTH,
         },
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: MAX_ALIAS_EVENTS,
         },
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        emit_comments: false,
+        // YAML 1.2: a label `no` is a word.
+        strict_booleans: true,
         with_snippet: false,
     }
 }
@@ -101,15 +110,39 @@ fn options() -> Options {
 fn fault(error: &Error) -> SyntaxFault {
     let error = error.without_snippet();
     let pos = error.location().map(pos_of).unwrap_or_default();
-    let mut message = error.to_string();
-    // The place has its own fields in the diagnostic.
-    if let Some(end) = message.find(" at line ") {
-        message.truncate(end);
-    }
+    let message = match error {
+        Error::Budget { breach, .. } => limit(breach),
+        // Comes wrapped if it happened inside of an alias, and then only as text.
+        _ if error.to_string().contains("alias replay limit") => {
+            format!("aliases expand to more than {MAX_ALIAS_EVENTS} nodes")
+        }
+        _ => without_place(error.to_string()),
+    };
     SyntaxFault {
         pos,
         message: format!("cannot be read as YAML: {message}"),
     }
+}
+
+fn limit(breach: &BudgetBreach) -> String {
+    match breach {
+        BudgetBreach::Depth { .. } => format!("nested more than {MAX_DEPTH} levels deep"),
+        BudgetBreach::Documents { .. } => {
+            format!("more than {MAX_DOCUMENTS} documents in one file")
+        }
+        BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. } => {
+            format!("more than {MAX_NODES} nodes in one file")
+        }
+        _ => format!("a limit of the reader is exceeded: {breach:?}"),
+    }
+}
+
+/// The place has its own fields in the diagnostic.
+fn without_place(mut message: String) -> String {
+    if let Some(end) = message.find(" at line ") {
+        message.truncate(end);
+    }
+    message
 }
 
 fn pos_of(location: serde_saphyr::Location) -> Pos {

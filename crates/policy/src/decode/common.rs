@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::cx::{Cx, Fields};
+use super::cx::{Cx, Fields, unknown_field};
 use crate::model::{Identity, IpBlock, Labels, Operator, PortMatch, Requirement, Selector};
 use crate::yaml::{Node, Value, shorten};
 
@@ -85,7 +85,8 @@ fn metadata_fields<'a>(cx: &mut Cx<'a>, node: &'a Node) -> Option<Fields<'a>> {
     const DECISIVE: &[&str] = &["name", "namespace", "labels"];
     for (key, value) in cx.entries(node)? {
         if !METADATA.contains(&&*key.text) {
-            cx.entry(&key.text, |cx| cx.fault(key.pos, "unknown field"));
+            let message = unknown_field(&key.text, METADATA);
+            cx.entry(&key.text, |cx| cx.fault(key.pos, message));
         } else if matches!(value.value, Value::Null) && DECISIVE.contains(&&*key.text) {
             cx.entry(&key.text, |cx| {
                 cx.fault(key.pos, "has no value; leave the field out")

@@ -8,7 +8,7 @@ use crate::yaml::{Node, Value, shorten};
 
 /// Faults reported of one file; the rest is counted. A file of another kind altogether would
 /// otherwise produce a report as long as itself.
-const MAX_FAULTS_PER_FILE: usize = 1_000;
+const MAX_FAULTS_PER_FILE: usize = 200;
 
 /// The state of decoding one file. Decoders return `None` if they have reported a fault.
 pub(crate) struct Cx<'a> {
@@ -48,6 +48,11 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn node(&self) -> &'a Node {
         self.node
+    }
+
+    /// Nothing at all, not even something unknown, which was reported already.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(&self.node.value, Value::Map(entries) if entries.is_empty())
     }
 
     /// How many of these keys are there.
@@ -380,11 +385,12 @@ fn plain(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-fn unknown_field(name: &str, known: &[&str]) -> String {
+/// The complaint about a key that a mapping does not take.
+pub(crate) fn unknown_field(name: &str, known: &[&str]) -> String {
     let closest = known.iter().map(|word| (distance(name, word), word)).min();
     match closest {
-        // Half of a short word may be wrong; beyond that it is another word.
-        Some((distance, word)) if distance <= 2.max(word.len() / 3) => {
+        // With more than a third changed it is another word.
+        Some((distance, word)) if distance <= 1.max(word.len() / 3) => {
             format!("unknown field; did you mean `{word}`?")
         }
         _ => "unknown field".to_owned(),

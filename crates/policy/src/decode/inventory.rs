@@ -3,7 +3,7 @@
 use super::common::{
     Home, OBJECT, TCP, identity, name, pod_address, port_name, port_number, transport,
 };
-use super::cx::{Cx, Fields};
+use super::cx::{Cx, Fields, unknown_field};
 use crate::model::{Located, NamedPort, Namespace, Pod};
 use crate::yaml::{Node, Value, shorten};
 
@@ -123,7 +123,8 @@ pub(crate) fn pod<'a>(cx: &mut Cx<'a>, node: &'a Node) -> Option<Pod> {
 fn sparse_fields<'a>(cx: &mut Cx<'a>, node: &'a Node, known: &[&str]) -> Option<Fields<'a>> {
     for (key, _) in cx.entries(node)? {
         if !known.contains(&&*key.text) {
-            cx.entry(&key.text, |cx| cx.fault(key.pos, "unknown field"));
+            let message = unknown_field(&key.text, known);
+            cx.entry(&key.text, |cx| cx.fault(key.pos, message));
         }
     }
     Some(Fields::of(node))

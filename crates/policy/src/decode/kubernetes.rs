@@ -54,9 +54,13 @@ fn policy_spec<'a>(cx: &mut Cx<'a>, node: &'a Node, id: Option<Identity>) -> Opt
 fn policy_types<'a>(cx: &mut Cx<'a>, fields: Fields<'a>) -> Vec<Side> {
     let words = [("Ingress", Side::Ingress), ("Egress", Side::Egress)];
     let types = cx.list(fields, "policyTypes", |cx, node| cx.word(node, &words));
+    let all_known = matches!(
+        fields.get("policyTypes").map(|n| &n.value),
+        Some(Value::Seq(listed)) if listed.len() == types.len()
+    );
     if !types.is_empty() {
         for (key, side) in [("ingress", Side::Ingress), ("egress", Side::Egress)] {
-            if fields.has(key) && !types.contains(&side) {
+            if all_known && fields.has(key) && !types.contains(&side) {
                 cx.fault_in(
                     fields,
                     key,
@@ -118,10 +122,12 @@ fn peer<'a>(cx: &mut Cx<'a>, node: &'a Node, owner: &str) -> Option<Peer> {
         return cx.optional(fields, "ipBlock", ip_block).map(Peer::Block);
     }
     if pods == 0 {
-        cx.fault(
-            node.pos,
-            "must have podSelector, namespaceSelector or ipBlock",
-        );
+        if fields.is_empty() {
+            cx.fault(
+                node.pos,
+                "must have podSelector, namespaceSelector or ipBlock",
+            );
+        }
         return None;
     }
     rule::pod_selection(cx, fields, Some(owner)).map(Peer::Pods)

@@ -28,7 +28,9 @@ pub(crate) fn item<'a>(cx: &mut Cx<'a>, node: &'a Node) -> Option<L7Item> {
     let fields = cx.fields(node, &["http", "tls"])?;
     match fields.count(&["http", "tls"]) {
         0 => {
-            cx.fault(node.pos, "must have one of http and tls");
+            if fields.is_empty() {
+                cx.fault(node.pos, "must have one of http and tls");
+            }
             None
         }
         1 if fields.has("http") => cx.optional(fields, "http", http),
@@ -83,14 +85,15 @@ fn host<'a>(cx: &mut Cx<'a>, node: &'a Node) -> Option<Pattern> {
     let address = text.starts_with('[') && text.ends_with(']');
     let allowed =
         |c: char| c.is_ascii_alphanumeric() || "-._*".contains(c) || (address && ":[]".contains(c));
-    if let Some(bad) = text.chars().find(|c| !allowed(*c)) {
+    let slash = text.contains('/').then_some('/');
+    if let Some(bad) = slash.or_else(|| text.chars().find(|c| !allowed(*c))) {
         let message = match bad {
             ':' => format!(
                 "{:?} has a port; hosts are compared without it",
                 shorten(text)
             ),
             '/' => format!(
-                "{:?} is not a host name; paths belong into `path`",
+                "{:?} is not a host name: it has no scheme and no path",
                 shorten(text)
             ),
             bad if !bad.is_ascii() => {

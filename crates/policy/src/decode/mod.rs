@@ -49,13 +49,13 @@ pub(crate) fn file(
 ) -> Vec<Diagnostic> {
     let (documents, syntax) = yaml::parse(text);
     let mut cx = Cx::new(name, index);
+    // First, so that it is not among those of which there are too many.
+    if let Some(fault) = syntax {
+        cx.fault(fault.pos, fault.message);
+    }
     for document in &documents {
         cx.set_object(None);
         object(&mut cx, document, inventory, broken, 0);
-    }
-    if let Some(fault) = syntax {
-        cx.set_object(None);
-        cx.fault(fault.pos, fault.message);
     }
     cx.into_faults()
 }

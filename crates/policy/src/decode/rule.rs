@@ -137,7 +137,7 @@ pub(crate) fn peer<'a>(cx: &mut Cx<'a>, node: &'a Node, owner: Owner<'_>) -> Opt
 
 /// An empty entry would match either nothing or everything, depending on whom one asks.
 fn complain_if_empty<'a>(cx: &mut Cx<'a>, node: &'a Node, fields: Fields<'a>) {
-    if matches!(&fields.node().value, Value::Map(entries) if entries.is_empty()) {
+    if fields.is_empty() {
         cx.fault(
             node.pos,
             "must say what it selects; `podSelector: {}` selects all pods",
@@ -207,11 +207,10 @@ fn peer_namespaces<'a>(cx: &mut Cx<'a>, node: &'a Node) -> Option<Scope> {
     }
     let keys = cx.required(fields, "sameLabels", |cx, node| {
         let keys = cx.items(node, same_label);
-        if keys.is_empty() {
+        if matches!(&node.value, Value::Seq(items) if items.is_empty()) {
             cx.fault(node.pos, "must name at least one label");
-            return None;
         }
-        Some(keys)
+        (!keys.is_empty()).then_some(keys)
     })?;
     Some(Scope::SameLabels(keys))
 }
@@ -329,7 +328,9 @@ fn source_ports<'a>(
 pub(crate) fn protocol<'a>(cx: &mut Cx<'a>, node: &'a Node, side: Side) -> Option<Service> {
     let fields = cx.fields(node, &["icmp", "igmp"])?;
     if fields.count(&["icmp", "igmp"]) != 1 {
-        cx.fault(node.pos, "must have exactly one of icmp and igmp");
+        if fields.is_empty() || fields.has("icmp") {
+            cx.fault(node.pos, "must have exactly one of icmp and igmp");
+        }
         return None;
     }
     if fields.has("icmp") {

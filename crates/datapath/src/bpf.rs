@@ -165,7 +165,7 @@ impl Programs {
     pub fn reap(&mut self) -> Result<Vec<EndpointId>, Error> {
         for (hook, ifindex) in pinned_links(&self.dir)? {
             if !links::exists(ifindex) {
-                bpffs::remove(&hook.pin(&self.dir, ifindex))?;
+                hook.detach_tcx(&self.dir, ifindex)?;
             }
         }
         let mut endpoints = Endpoints::open(&self.dir)?;
@@ -337,7 +337,7 @@ fn detach_all(dir: &Path, removed: &mut Vec<String>) -> Result<(), Error> {
     }
     // Links at interfaces that the maps do not name, or that are gone.
     for (hook, ifindex) in pinned_links(dir)? {
-        if bpffs::remove(&hook.pin(dir, ifindex))? {
+        if hook.detach_tcx(dir, ifindex)? {
             removed.push(format!("program {} at interface {ifindex}", hook.program));
         }
     }

@@ -107,9 +107,9 @@ impl FlowMap {
     }
 }
 
-/// The clock of `Progress::last_seen_ns`.
+/// The clock of `Progress::last_seen_ns`, which the programs read too.
 fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
+    let now = clock_gettime(ClockId::MonotonicCoarse);
     // Since boot, so never negative.
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }

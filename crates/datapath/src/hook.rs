@@ -4,6 +4,7 @@
 //! classifier belongs to the interface; it is found again by priority and handle.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
@@ -11,8 +12,7 @@ use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
 use aya::programs::{Link as _, LinkOrder, ProgramError, SchedClassifier, TcAttachType, TcError};
 
-use crate::bpffs;
-use crate::{Error, links};
+use crate::{Error, bpffs, links, sys};
 
 /// How programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl Hook {
             }
             Mechanism::Clsact => {
                 self.attach_clsact(program, ifname)?;
-                bpffs::remove(&self.pin(dir, ifindex))?;
+                self.detach_tcx(dir, ifindex)?;
             }
         }
         Ok(())
@@ -247,10 +247,21 @@ impl Hook {
             .is_ok_and(|old| old.detach().is_ok())
     }
 
+    /// Detaches the pinned link, if there is one, and removes the pin.
+    pub fn detach_tcx(self, dir: &Path, ifindex: u32) -> Result<bool, Error> {
+        let pin = self.pin(dir, ifindex);
+        match sys::obj_get(&pin).and_then(|link| sys::link_detach(link.as_fd())) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(Error::os("detaching", pin.display())(e)),
+        }
+        bpffs::remove(&pin)
+    }
+
     /// Detaches from an interface; returns what was there, for people.
     pub fn detach(self, dir: &Path, ifname: &str) -> Result<Vec<String>, Error> {
         let mut removed = Vec::new();
-        if bpffs::remove(&self.pin(dir, links::index(ifname)?))? {
+        if self.detach_tcx(dir, links::index(ifname)?)? {
             removed.push(format!("program {} at {ifname} (tcx)", self.program));
         }
         if self.detach_clsact(ifname) {

@@ -20,6 +20,7 @@ mod hook;
 mod ifreq;
 pub mod links;
 pub mod steer;
+mod sys;
 pub mod tap;
 
 pub use error::Error;

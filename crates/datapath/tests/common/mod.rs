@@ -1,6 +1,8 @@
 //! A pod, a node and an outside host in network namespaces, and an engine that echoes.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod bench;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -19,6 +21,7 @@ use tollgate_datapath::counters::Counters;
 use tollgate_datapath::endpoints::{EndpointEntry, Endpoints};
 use tollgate_datapath::links;
 use tollgate_datapath::tap::{MAX_FRAME_LEN, Offloads, Tap, VNET_HEADER_LEN};
+use tollgate_engine::key::FlowKey;
 use tollgate_wire::tag::{Direction, EndpointId, Tag};
 
 pub const POD_V4: &str = "10.9.0.2";
@@ -159,7 +162,7 @@ impl Drop for Lab {
 }
 
 /// One bpffs for all tests, however many start at once.
-fn mount_bpffs() {
+pub fn mount_bpffs() {
     let lock = File::create("/run/tg-dp-tests.lock").unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
@@ -379,5 +382,37 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(start.elapsed() < PATIENCE, "still not: {what}");
         thread::sleep(Duration::from_millis(2));
+    }
+}
+
+impl Seen {
+    /// The flow of an IPv4 or IPv6 TCP frame without options or extension headers.
+    pub fn tcp_key(&self) -> FlowKey {
+        let ip = self.ip();
+        let (src, dst, l4): (IpAddr, IpAddr, &[u8]) = match self.ether_type() {
+            0x0800 => {
+                let at = |i: usize| <[u8; 4]>::try_from(&ip[i..i + 4]).unwrap();
+                (at(12).into(), at(16).into(), &ip[20..])
+            }
+            _ => {
+                let at = |i: usize| <[u8; 16]>::try_from(&ip[i..i + 16]).unwrap();
+                (at(8).into(), at(24).into(), &ip[40..])
+            }
+        };
+        let port = |i: usize| u16::from_be_bytes([l4[i], l4[i + 1]]);
+        let (src, dst) = ((src, port(0)), (dst, port(2)));
+        let tag = self.tag();
+        let (local, remote) = match tag.direction {
+            Direction::Outbound => (src, dst),
+            Direction::Inbound => (dst, src),
+        };
+        FlowKey {
+            endpoint: tag.endpoint,
+            protocol: 6,
+            local: local.0,
+            local_port: local.1,
+            remote: remote.0,
+            remote_port: remote.1,
+        }
     }
 }

@@ -69,8 +69,9 @@ impl RuleSet {
         tls_verdict(found, name.is_some())
     }
 
-    /// [`RuleSet::judge_http`] by trying one item after the other: what the index must agree with.
-    pub(crate) fn judge_http_naive(&self, facts: &HttpFacts<'_>) -> L7Verdict {
+    /// [`RuleSet::judge_http`] by trying one item after the other; for tests of the former.
+    #[doc(hidden)]
+    pub fn judge_http_naive(&self, facts: &HttpFacts<'_>) -> L7Verdict {
         let host = normal_host(facts.host);
         let mut found = Found::default();
         for (number, item) in self.items.iter().enumerate() {
@@ -97,8 +98,9 @@ impl RuleSet {
         http_verdict(found)
     }
 
-    /// [`RuleSet::judge_tls`] by trying one item after the other.
-    pub(crate) fn judge_tls_naive(&self, facts: &TlsFacts<'_>) -> L7Verdict {
+    /// [`RuleSet::judge_tls`] by trying one item after the other; for tests of the former.
+    #[doc(hidden)]
+    pub fn judge_tls_naive(&self, facts: &TlsFacts<'_>) -> L7Verdict {
         let name = facts.sni.map(normal_name);
         let found = self.items.iter().position(|item| match item {
             L7Item::Tls { sni } => sni.matches(name.as_deref()),

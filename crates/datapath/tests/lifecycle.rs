@@ -214,7 +214,9 @@ fn cleanup_removes_everything_and_may_be_repeated() {
             );
         }
         assert!(!fs::exists(&bench.pins).unwrap());
-        assert!(links::index(TAP).is_err_and(|e| e.is_gone()));
+        eventually("the TAP's end", || {
+            links::index(TAP).is_err_and(|e| e.is_gone())
+        });
         assert_eq!(attached(&bench.netns, "vm0", false), (vec![], 0));
         assert_eq!(attached(&bench.netns, "vm0", true), (vec![], 0));
         let frame = outbound(key(6, ("10.0.0.2", 1), ("192.0.2.1", 2))).tcp(ACK, 1, 1, b"x");

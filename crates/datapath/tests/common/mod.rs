@@ -59,6 +59,13 @@ pub fn inside<T: Send + 'static>(
     })
 }
 
+/// Link-local addresses are usable at once; until they are, neighbours cannot be asked for.
+fn without_duplicate_detection() {
+    for scope in ["all", "default"] {
+        fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/accept_dad"), "0").unwrap();
+    }
+}
+
 /// Three namespaces, and pins, that go when this goes. The calling thread moves to the node.
 pub struct Lab {
     pub pod: String,
@@ -81,6 +88,7 @@ impl Lab {
         for netns in [&lab.pod, &lab.node, &lab.out] {
             run(&format!("ip netns add {netns}"));
             run(&format!("ip -n {netns} link set lo up"));
+            inside(netns, without_duplicate_detection).join().unwrap();
         }
         lab.wire(&lab.pod, POD_LINK, "10.9.0", "fd09:");
         lab.wire(&lab.out, "out0", "10.8.0", "fd08:");

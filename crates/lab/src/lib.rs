@@ -21,5 +21,6 @@ pub mod nginx;
 pub mod pki;
 pub mod procs;
 pub mod run;
+pub mod traffic;
 
 pub use error::{LabError, Result};

@@ -222,6 +222,10 @@ static __always_inline enum tg_parsed parse_icmp(struct __sk_buff *skb, struct t
 		return TG_PARSED_MALFORMED;
 	if (v6 ? is_icmp6_error(icmp.type) : is_icmp4_error(icmp.type))
 		return TG_PARSED_ICMP_ERROR;
+	/*
+	 * Neighbours must find each other whatever the policy says. A router does forward a solicitation
+	 * to an address that is not on the link: what little such a packet can carry is not governed.
+	 */
 	if (v6 && icmp.type >= 133 && icmp.type <= 137 && p->hop_limit == ND_HOP_LIMIT)
 		return TG_PARSED_LINK;
 	if (v6 && ((icmp.type >= 130 && icmp.type <= 132) || icmp.type == 143) &&

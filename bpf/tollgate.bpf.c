@@ -36,6 +36,12 @@ struct {
 	__uint(pinning, PIN_BY_NAME);
 } tg_ifindex SEC(".maps");
 
+/*
+ * Preallocated: nothing is allocated per packet, and a full table is full at a known size. The kernel
+ * may give the memory of a replaced or removed entry to another flow at once, so a program that
+ * looked the old entry up less than a microsecond before may note its packet there. Counts and
+ * sequence numbers noted here are hints for that reason too; no verdict rests on them.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, TG_FLOWS_MAX);

@@ -37,11 +37,18 @@ impl Endpoints {
         })
     }
 
-    /// Adds or changes an endpoint. Attached programs drop what comes by an interface that is not
+    /// Adds or changes an endpoint; an interface that it had before is unlisted. Attached programs drop what comes by an interface that is not
     /// listed, so list an endpoint before attaching to its interface.
     pub fn set(&mut self, entry: EndpointEntry) -> Result<(), Error> {
         let id = u32::from(entry.id.get());
         let flags = if entry.governed { abi::GOVERNED } else { 0 };
+        let before = self
+            .ifindex
+            .get(&id, 0)
+            .map_err(Error::map("reading", map::IFINDEX))?;
+        if before != 0 && before != entry.ifindex {
+            self.forget(before)?;
+        }
         // The way back first: a diverted packet must find it.
         self.ifindex
             .set(id, entry.ifindex, 0)
@@ -55,16 +62,20 @@ impl Endpoints {
     pub fn remove(&mut self, id: EndpointId) -> Result<bool, Error> {
         let mut found = false;
         for entry in self.list()?.into_iter().filter(|e| e.id == id) {
-            match self.by_ifindex.remove(&entry.ifindex) {
-                Ok(()) => found = true,
-                Err(e) if is_absent(&e) => {}
-                Err(e) => return Err(Error::map("writing", map::ENDPOINTS)(e)),
-            }
+            found |= self.forget(entry.ifindex)?;
         }
         self.ifindex
             .set(u32::from(id.get()), 0, 0)
             .map_err(Error::map("writing", map::IFINDEX))?;
         Ok(found)
+    }
+
+    fn forget(&mut self, ifindex: u32) -> Result<bool, Error> {
+        match self.by_ifindex.remove(&ifindex) {
+            Ok(()) => Ok(true),
+            Err(e) if is_absent(&e) => Ok(false),
+            Err(e) => Err(Error::map("writing", map::ENDPOINTS)(e)),
+        }
     }
 
     /// All endpoints, in no order.

@@ -64,6 +64,9 @@ pub enum Error {
     /// An interface that carries no Ethernet frames.
     #[error("interface {0} is not an Ethernet interface")]
     NotEthernet(String),
+    /// The queue of a TAP was needed after all had been given away.
+    #[error("TAP {0} has no open queue here")]
+    NoQueue(String),
     /// An interface name that the kernel would not take.
     #[error("{0:?} is no interface name (1 to 15 bytes, no slash or white space)")]
     InterfaceName(String),
@@ -80,6 +83,7 @@ impl Error {
             Self::Map { .. } => "bpf-map",
             Self::Layout { .. } => "bpf-map-layout",
             Self::NotEthernet(_) => "not-ethernet",
+            Self::NoQueue(_) => "no-tap-queue",
             Self::InterfaceName(_) => "interface-name",
         }
     }

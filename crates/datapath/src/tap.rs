@@ -82,7 +82,9 @@ impl Tap {
         let queues: Vec<TapQueue> = (0..queues.max(1))
             .map(|_| TapQueue::open(name))
             .collect::<Result<_, _>>()?;
-        let first = &queues[0];
+        let first = queues
+            .first()
+            .ok_or_else(|| Error::NoQueue(name.to_owned()))?;
         first.set(libc::TUNSETPERSIST, 1, "making persistent", name)?;
         let offloads = first.set_offloads(offloads, name)?;
         silence(name);
@@ -96,9 +98,13 @@ impl Tap {
     }
 
     /// Sets the program that chooses the queue ([`crate::bpf::Programs::steering`]); it stays with
-    /// the device.
+    /// the device. Needs one of the queues: call it before giving them all away.
     pub fn set_steering(&self, program: BorrowedFd<'_>) -> Result<(), Error> {
-        self.queues[0].set(
+        let queue = self
+            .queues
+            .first()
+            .ok_or_else(|| Error::NoQueue(self.name.clone()))?;
+        queue.set(
             libc::TUNSETSTEERINGEBPF,
             program.as_raw_fd(),
             "setting the steering program of",

@@ -430,6 +430,16 @@ fn an_endpoint_is_governed_when_it_says_so_and_closed_when_it_is_unknown() {
     let frame = talk.tcp(ACK, 1, 1, b"");
     endpoints.set(entry).unwrap();
     assert_eq!(endpoints.list().unwrap(), [entry]);
+    // Another interface takes the place of the first.
+    endpoints
+        .set(EndpointEntry {
+            ifindex: bench.wire.ifindex,
+            ..entry
+        })
+        .unwrap();
+    assert_eq!(endpoints.list().unwrap().len(), 1);
+    endpoints.set(entry).unwrap();
+    assert_eq!(endpoints.list().unwrap(), [entry]);
     assert_eq!(send(&bench, talk, &frame).word(), "pass");
     assert!(endpoints.remove(entry.id).unwrap());
     assert!(!endpoints.remove(entry.id).unwrap());

@@ -183,13 +183,17 @@ fn maps_of_another_layout_are_refused_or_recreated() {
     assert!(!programs.adopted());
     let frame = outbound(key(6, ("10.0.0.2", 1), ("192.0.2.1", 2))).tcp(ACK, 1, 1, b"x");
     assert_eq!(bench.send(Direction::Outbound, &frame).word(), "drop");
-    programs.attach_tap(TAP).unwrap();
     let entry = EndpointEntry {
         id: endpoint(),
         ifindex: bench.vm.ifindex,
         governed: true,
     };
     Endpoints::open(&bench.pins).unwrap().set(entry).unwrap();
+    let counted = bench.counted(Direction::Outbound, || {
+        assert_eq!(bench.send(Direction::Outbound, &frame).word(), "drop");
+    });
+    assert_eq!(counted, ["drop-no-tap"]);
+    programs.attach_tap(TAP).unwrap();
     assert_eq!(bench.send(Direction::Outbound, &frame).word(), "divert");
 }
 

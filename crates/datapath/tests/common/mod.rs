@@ -171,7 +171,7 @@ impl Drop for Lab {
 
 /// One bpffs for all tests, however many start at once.
 pub fn mount_bpffs() {
-    let lock = File::create("/run/tg-dp-tests.lock").unwrap();
+    let lock = File::open("/run").unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     if !mounts

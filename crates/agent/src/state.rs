@@ -288,11 +288,8 @@ impl State {
         }
         for endpoint in self.endpoints.load().iter() {
             match endpoint.state {
-                EndpointState::Attached => {}
-                EndpointState::Waiting => warnings.push(format!(
-                    "endpoint {}: interface {} is not there",
-                    endpoint.name, endpoint.interface
-                )),
+                // An interface may come later; the table of endpoints shows which have not.
+                EndpointState::Attached | EndpointState::Waiting => {}
                 EndpointState::Failed => {
                     warnings.push(format!("endpoint {}: {}", endpoint.name, endpoint.detail));
                 }

@@ -1,0 +1,381 @@
+//! The binary as scripts and people meet it: what it prints and how it exits.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const INVENTORY: &str = "\
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: policy.tollgate.dev/v1alpha1
+kind: Endpoint
+metadata: {name: web-0, namespace: shop, labels: {app: web}}
+spec: {interface: veth-a, addresses: [10.0.0.2, 'fd00::2']}
+";
+
+const POLICY: &str = "\
+apiVersion: crd.antrea.io/v1beta1
+kind: ClusterNetworkPolicy
+metadata: {name: web}
+spec:
+  priority: 5
+  tier: application
+  appliedTo:
+    - podSelector: {matchLabels: {app: web}}
+  egress:
+    - name: read
+      action: Allow
+      to: [{ipBlock: {cidr: 203.0.113.0/24}}]
+      l7Protocols:
+        - http: {host: api.example.com, method: GET, path: /v1*}
+        - tls: {sni: '*.example.com'}
+    - name: rest
+      action: Reject
+";
+
+fn tollgate(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command
+        .args(args)
+        .env_remove("TOLLGATE_RUN_DIR")
+        .env_remove("TOLLGATE_CONFIG");
+    command.output().expect("the binary starts")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("ended by itself")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+fn policy_dir(policy: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("inventory.yaml"), INVENTORY).expect("written");
+    std::fs::write(dir.path().join("web.yaml"), policy).expect("written");
+    dir
+}
+
+fn path(dir: &Path) -> &str {
+    dir.to_str().expect("UTF-8")
+}
+
+#[test]
+fn lint_is_silent_about_good_files_and_names_every_fault() {
+    let good = policy_dir(POLICY);
+    let output = tollgate(&["policy", "lint", path(good.path())]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(stdout(&output), "OK: 2 file(s), 1 policies, 1 endpoints\n");
+
+    let broken = policy_dir(
+        &POLICY
+            .replace("action: Allow", "action: Permit")
+            .replace("tls:", "ssl:"),
+    );
+    let output = tollgate(&["policy", "lint", path(broken.path())]);
+    assert_eq!(code(&output), 1);
+    let text = stdout(&output);
+    let file = broken.path().join("web.yaml");
+    assert_eq!(
+        text.lines().filter(|l| l.starts_with(path(&file))).count(),
+        2,
+        "{text}"
+    );
+    assert!(
+        text.ends_with("FAULTY: 2 fault(s) in 2 file(s)\n"),
+        "{text}"
+    );
+
+    let output = tollgate(&["policy", "lint", "-o", "json", path(broken.path())]);
+    assert_eq!(code(&output), 1);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["ok"], false);
+    assert_eq!(report["faults"].as_array().map(Vec::len), Some(faults));
+    assert!(report["faults"][0]["line"].is_u64(), "{report}");
+}
+
+#[test]
+fn lint_of_nothing_is_a_mistake() {
+    let empty = tempfile::tempdir().expect("a directory");
+    for args in [
+        vec!["policy", "lint"],
+        vec!["policy", "lint", "/nonexistent.yaml"],
+        vec!["policy", "lint", path(empty.path())],
+    ] {
+        let output = tollgate(&args);
+        assert_eq!(code(&output), 2, "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).starts_with("error: "), "{args:?}");
+    }
+}
+
+#[test]
+fn explain_tells_verdict_rule_and_chain() {
+    let dir = policy_dir(POLICY);
+    let base = [
+        "policy",
+        "explain",
+        "--policy-dir",
+        path(dir.path()),
+        "--endpoint",
+        "shop/web-0",
+    ];
+    let cases: [(&[&str], i32, &str); 11] = [
+        (
+            &[
+                "--to",
+                "203.0.113.7:80",
+                "--http",
+                "GET api.example.com/v1/items",
+            ],
+            0,
+            "ALLOWED by ClusterNetworkPolicy/web rule read",
+        ),
+        (
+            &[
+                "--to",
+                "203.0.113.7:80",
+                "--http",
+                "POST api.example.com/v1/items",
+            ],
+            1,
+            "DENIED by ClusterNetworkPolicy/web rule read: http-no-rule-matches",
+        ),
+        (
+            &["--to", "203.0.113.7:443", "--sni", "www.example.com"],
+            0,
+            "ALLOWED by ClusterNetworkPolicy/web rule read",
+        ),
+        (
+            &["--to", "203.0.113.7:443", "--sni", "example.org"],
+            1,
+            "DENIED by",
+        ),
+        (&["--to", "203.0.113.7:443", "--sni", ""], 1, "tls-no-sni"),
+        (
+            &["--to", "203.0.113.7:443"],
+            5,
+            "UNDECIDED by ClusterNetworkPolicy/web rule read",
+        ),
+        (
+            &["--to", "198.51.100.1:443"],
+            1,
+            "DENIED by ClusterNetworkPolicy/web rule rest: rule",
+        ),
+        (
+            &["--to", "[2001:db8::1]:443"],
+            1,
+            "shop/web-0 (fd00::2) -> [2001:db8::1]:443 tcp, egress",
+        ),
+        (
+            &["--to", "198.51.100.1", "--protocol", "icmp"],
+            1,
+            "198.51.100.1 icmp, egress",
+        ),
+        (
+            &["--from", "10.9.9.9", "--to", "8080"],
+            0,
+            "ALLOWED: no-policy",
+        ),
+        (
+            &["--to", "203.0.113.7:80", "--http", "GET a_\u{1}b/"],
+            1,
+            "DENIED by ClusterNetworkPolicy/web rule read: http-",
+        ),
+    ];
+    for (args, expected, text) in cases {
+        let output = tollgate(&[&base[..], args].concat());
+        assert_eq!(
+            code(&output),
+            expected,
+            "{args:?}: {}{}",
+            stdout(&output),
+            stderr(&output)
+        );
+        assert!(
+            stdout(&output).contains(text),
+            "{args:?}: {}",
+            stdout(&output)
+        );
+    }
+    let output = tollgate(&[&base[..], &["--to", "203.0.113.7:443", "-o", "json"]].concat());
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(answer["outcome"]["verdict"], "UNDECIDED");
+    assert_eq!(answer["steps"][0]["matched"], true);
+}
+
+#[test]
+fn explain_says_what_is_wrong_with_the_question() {
+    let dir = policy_dir(POLICY);
+    let base = ["policy", "explain", "--policy-dir", path(dir.path())];
+    let cases: [(&[&str], &str); 6] = [
+        (
+            &["--endpoint", "shop/web-1", "--to", "1.2.3.4:80"],
+            "there are: shop/web-0",
+        ),
+        (
+            &["--endpoint", "shop/web-0", "--to", "example.com:80"],
+            "names are not resolved",
+        ),
+        (
+            &["--endpoint", "shop/web-0", "--to", "1.2.3.4"],
+            "the port is missing",
+        ),
+        (
+            &[
+                "--endpoint",
+                "shop/web-0",
+                "--to",
+                "1.2.3.4:80",
+                "--http",
+                "api",
+            ],
+            "METHOD host/path",
+        ),
+        (
+            &[
+                "--endpoint",
+                "shop/web-0",
+                "--to",
+                "1.2.3.4:80",
+                "--protocol",
+                "x",
+            ],
+            "unknown",
+        ),
+        (&["--endpoint", "shop/web-0"], "--to"),
+    ];
+    for (args, text) in cases {
+        let output = tollgate(&[&base[..], args].concat());
+        assert_eq!(code(&output), 2, "{args:?}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains(text),
+            "{args:?}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn without_an_agent_the_commands_say_how_to_start_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for command in [
+        vec!["status"],
+        vec!["status", "--wait", "0"],
+        vec!["observe"],
+        vec!["flows", "-o", "json"],
+        vec!["policy", "list"],
+    ] {
+        let output = tollgate(&[&command[..], &["--run-dir", path(dir.path())]].concat());
+        assert_eq!(code(&output), 3, "{command:?}");
+        assert_eq!(stdout(&output), "", "{command:?}");
+        assert!(
+            stderr(&output).contains("tollgate agent"),
+            "{command:?}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn usage_errors_exit_with_two() {
+    for args in [
+        vec![],
+        vec!["nonsense"],
+        vec!["status", "--nonsense"],
+        vec!["observe", "--verdict", "MAYBE"],
+        vec!["observe", "--since", "yesterday"],
+        vec!["agent", "--config", "/nonexistent"],
+        vec!["agent", "--tap", "a/b"],
+        vec!["lab", "up", "--pod-mtu", "100"],
+        vec!["lab", "exec", "nowhere"],
+    ] {
+        let output = tollgate(&args);
+        assert_eq!(code(&output), 2, "{args:?}: {}", stderr(&output));
+        assert!(!stderr(&output).is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn the_agent_refuses_a_bad_policy_before_it_touches_anything() {
+    let broken = policy_dir(&POLICY.replace("action: Allow", "action: Permit"));
+    let run = tempfile::tempdir().expect("a directory");
+    let output = tollgate(&[
+        "agent",
+        "--policy-dir",
+        path(broken.path()),
+        "--run-dir",
+        path(run.path()),
+        "--metrics",
+        "off",
+    ]);
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    let text = stderr(&output);
+    assert!(text.contains("web.yaml:"), "{text}");
+    assert!(text.contains("tollgate policy lint"), "{text}");
+    assert!(!run.path().join("agent.sock").exists());
+}
+
+#[test]
+fn the_configuration_in_force_can_be_seen() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("agent.yaml");
+    std::fs::write(&file, "tap: tg7\nworkers: 3\n").expect("written");
+    let output = tollgate(&[
+        "agent",
+        "--config",
+        path(&file),
+        "--workers",
+        "2",
+        "--check-config",
+    ]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let config: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        (&config["tap"], &config["workers"]),
+        (&"tg7".into(), &2.into())
+    );
+
+    std::fs::write(&file, "tapp: tg7\n").expect("written");
+    let output = tollgate(&["agent", "--config", path(&file), "--check-config"]);
+    assert_eq!(code(&output), 2);
+    assert!(
+        stderr(&output).contains("agent.yaml:1:1"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let dir = policy_dir(POLICY);
+    let script = format!(
+        "'{}' policy lint -o json '{}' | head -c 1 >/dev/null; exit \"${{PIPESTATUS[0]}}\"",
+        env!("CARGO_BIN_EXE_tollgate"),
+        path(dir.path())
+    );
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .output()
+        .expect("bash starts");
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn version_and_help_are_there() {
+    let output = tollgate(&["version"]);
+    assert_eq!(code(&output), 0);
+    assert!(stdout(&output).starts_with(concat!("tollgate ", env!("CARGO_PKG_VERSION"))));
+    let output = tollgate(&["--help"]);
+    assert_eq!(code(&output), 0);
+    for command in [
+        "agent", "status", "observe", "flows", "policy", "cleanup", "lab",
+    ] {
+        assert!(stdout(&output).contains(command), "{command}");
+    }
+}

@@ -77,7 +77,9 @@ pub struct TapQueue {
 }
 
 impl Tap {
-    /// Opens the device, which is created if need be, with that many queues (1 to 256).
+    /// Opens the device, which is created if need be, with that many queues (1 to 256). Queue `i` is
+    /// the one that [`crate::steer::queue_of`] calls `i`, unless another process still has queues of
+    /// the device open: the kernel numbers all of them, and anew when one is closed.
     pub fn open(name: &str, queues: usize, offloads: Offloads) -> Result<Self, Error> {
         let queues: Vec<TapQueue> = (0..queues.max(1))
             .map(|_| TapQueue::open(name))

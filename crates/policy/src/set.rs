@@ -65,11 +65,22 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let policies =
             self.cluster_network_policies + self.network_policies + self.k8s_network_policies;
-        write!(
-            f,
-            "{} endpoints, {} pods, {} namespaces, {policies} policies with {} rules",
-            self.endpoints, self.pods, self.namespaces, self.rules
-        )
+        let counts = [
+            (self.endpoints, "endpoint", "endpoints"),
+            (self.pods, "pod", "pods"),
+            (self.namespaces, "namespace", "namespaces"),
+            (policies, "policy", "policies"),
+            (self.rules, "rule", "rules"),
+        ];
+        for (position, (count, one, many)) in counts.into_iter().enumerate() {
+            let separator = if position == 0 { "" } else { ", " };
+            write!(
+                f,
+                "{separator}{count} {}",
+                if count == 1 { one } else { many }
+            )?;
+        }
+        Ok(())
     }
 }
 

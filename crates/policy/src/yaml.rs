@@ -310,11 +310,24 @@ fn add(hash: u64, bytes: &[u8]) -> u64 {
     })
 }
 
-/// A value cut to a length that fits a message.
+/// A value as it can stand in a message: not too long, and nothing that moves a terminal's cursor.
 pub(crate) fn shorten(text: &str) -> String {
     const LIMIT: usize = 80;
-    if text.chars().count() <= LIMIT {
-        return text.to_owned();
-    }
-    text.chars().take(LIMIT).chain("...".chars()).collect()
+    let harmless = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    let cut = if text.chars().nth(LIMIT).is_some() {
+        "..."
+    } else {
+        ""
+    };
+    text.chars()
+        .take(LIMIT)
+        .map(harmless)
+        .chain(cut.chars())
+        .collect()
 }

@@ -1,4 +1,5 @@
 //! What `l7Protocols` mean: items, facts, verdict.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
 
 mod common;
 
@@ -205,7 +206,8 @@ fn http_items() {
 fn tls_items() {
     const NO: &str = "tls-sni-no-rule-matches";
     const NONE: &str = "tls-no-sni";
-    let cases: &[(&str, &[(Option<&str>, &str)])] = &[
+    type Hello = (Option<&'static str>, &'static str);
+    let cases: &[(&str, &[Hello])] = &[
         ("{tls: {}}", &[(None, "0"), (Some("a"), "0")]),
         ("{tls: {sni: '*'}}", &[(None, "0"), (Some("a"), "0")]),
         (

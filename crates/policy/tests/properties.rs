@@ -1,4 +1,5 @@
 //! The index decides as the naive evaluation does, and no text makes the compiler panic.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
 
 mod common;
 

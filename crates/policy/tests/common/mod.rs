@@ -1,5 +1,6 @@
 //! A small world to judge flows in, and short ways to ask.
 #![allow(dead_code, reason = "not every test file uses all of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -4,10 +4,17 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 
+/// The netlink library warns of every message that comes while it is being shut down.
+const NETLINK: &str = "netlink_proto=error";
+
 /// Sends the log to standard error, in the configured shape. A second call changes nothing.
 pub fn init(config: &Config) {
     // The level was checked with the rest of the configuration.
     let filter = EnvFilter::try_new(&config.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = match NETLINK.parse() {
+        Ok(directive) if !config.log_level.contains("netlink") => filter.add_directive(directive),
+        _ => filter,
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

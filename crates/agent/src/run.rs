@@ -44,8 +44,8 @@ const CLOSED_INTERVAL: Duration = Duration::from_millis(250);
 /// How often failed or missed attachments are tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long the admin socket may finish what it is sending when the agent stops.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
+/// How long the admin socket may go on sending the last events when the agent stops.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(50);
 
 /// Why the agent did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -103,17 +103,11 @@ async fn serve(config: Config) -> Result<(), RunError> {
     // Before anything is touched: a bad policy must not cost the traffic that flows now.
     let mut policy =
         PolicyLoop::start(Arc::clone(&state), Endpoints::default()).map_err(policy_error)?;
-    let watch = DirWatch::new(&state.config.policy_dir).map_err(|error| {
-        let what = format!("watching {}", state.config.policy_dir.display());
-        RunError::System {
-            what,
-            source: io::Error::other(error),
-        }
-    })?;
     let doors = Doors::open(&state.config).await?;
     let tap = open_datapath(&state, &mut policy)?;
     // Everything that needs more is open now. Threads started from here on have no more either.
     caps::drop_unneeded()?;
+    let watch = watch_policy(&state)?;
     let writer = start_writer(&state)?;
     let (workers, failures) = start_workers(&state, &policy, tap)?;
     policy.attach();
@@ -126,6 +120,17 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let end = control(&state, &mut policy, watch, signals, failures).await;
     shut_down(&state, &policy, workers, writer, stop).await;
     end
+}
+
+fn watch_policy(state: &State) -> Result<DirWatch, RunError> {
+    let dir = &state.config.policy_dir;
+    DirWatch::new(dir).map_err(|error| {
+        let what = format!("watching {}", dir.display());
+        RunError::System {
+            what,
+            source: io::Error::other(error),
+        }
+    })
 }
 
 /// One agent a run directory; the lock goes with the process.
@@ -387,8 +392,9 @@ async fn control(
     mut failures: mpsc::Receiver<String>,
 ) -> Result<(), RunError> {
     let mut links = watch_links()?;
-    // Between the first attachment and the watch an interface may have come.
+    // Before these watches began, an interface may have come or a file may have changed.
     policy.attach();
+    policy.reload().await;
     let mut closed = tokio::time::interval(CLOSED_INTERVAL);
     let mut retry = tokio::time::interval(RETRY_INTERVAL);
     closed.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -463,7 +469,7 @@ async fn shut_down(
     state.events.stop();
     let _ = writer.join();
     stop.send_replace(true);
-    tokio::time::sleep(SHUTDOWN_GRACE.min(Duration::from_millis(50))).await;
+    tokio::time::sleep(SHUTDOWN_GRACE).await;
     // Gone before the lock is: the next agent binds its own.
     let _ = std::fs::remove_file(state.config.socket());
 }

@@ -12,13 +12,24 @@ pub mod status;
 pub mod version;
 
 use std::future::Future;
+use std::process::ExitCode;
 
 use crate::args::{Cli, Command, PolicyCommand};
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::Style;
 
 /// Runs one command to its end.
-pub fn run(cli: Cli) -> Outcome {
+pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    match cli.command {
+        // A load generator measures; nothing of ours stands around it.
+        Command::Lab(lab::Args {
+            command: lab::Command::Traffic { args },
+        }) => Ok(tollgate_lab::traffic::main(&args)),
+        _ => dispatch(cli).map(ExitCode::from),
+    }
+}
+
+fn dispatch(cli: Cli) -> Outcome {
     let style = Style::of(cli.color);
     match cli.command {
         Command::Agent(args) => agent::run(args),

@@ -15,7 +15,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     // clap prints help and usage errors itself, and ends with 0 or 2.
     match commands::run(args::Cli::parse()) {
-        Ok(code) => code.into(),
+        Ok(code) => code,
         Err(failure) => exit::report(&failure),
     }
 }

@@ -1,5 +1,10 @@
 //! The binary as scripts and people meet it: what it prints and how it exits.
 
+#![allow(
+    clippy::expect_used,
+    reason = "a test that cannot set up its case has failed"
+)]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -1,5 +1,6 @@
 //! `tollgate lab`
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitStatus;
 
@@ -14,12 +15,14 @@ use crate::output::{Format, bytes, json, table};
 /// Make and use a test bed: a pod, a node and an external host in network namespaces.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// What to do.
     #[command(subcommand)]
-    command: Command,
+    pub command: Command,
 }
 
+/// What to do with labs.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Make a lab; it stays until `down`
     Up(UpArgs),
     /// Remove a lab with everything in it
@@ -46,11 +49,22 @@ enum Command {
         #[arg(trailing_var_arg = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
+    /// Load generators and probes; the lab runs them in its namespaces
+    #[command(hide = true)]
+    Traffic {
+        /// Name of the helper and its options
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "ARGS"
+        )]
+        args: Vec<OsString>,
+    },
 }
 
 /// What lab to make.
 #[derive(Clone, Debug, clap::Args)]
-struct UpArgs {
+pub struct UpArgs {
     /// Name of the lab
     #[arg(long, value_name = "NAME", default_value = DEFAULT_NAME)]
     name: String,
@@ -110,6 +124,8 @@ pub fn run(args: Args) -> Outcome {
             let status = lab::exec(&name, place, &command).map_err(failure)?;
             return passed_on(status);
         }
+        // Run before anything else is set up.
+        Command::Traffic { .. } => {}
     }
     Ok(Code::Ok)
 }

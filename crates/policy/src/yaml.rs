@@ -23,9 +23,9 @@ const MAX_EVENTS: usize = 2 * MAX_NODES;
 /// stops "billion laughs".
 const MAX_ALIAS_EVENTS: usize = 10_000;
 
-/// Depth of mappings and lists. Policies reach about 15 inside a `List`, exported pods no more. The
+/// Depth of mappings and lists. Exported pods, with their managedFields, reach about 16. The
 /// parser recurses and takes up to 32 KiB of stack a level in a debug build.
-const MAX_DEPTH: usize = 32;
+const MAX_DEPTH: usize = 24;
 
 /// One node of a document.
 #[derive(Clone, Debug)]

@@ -192,6 +192,24 @@ static __always_inline int in_window(const struct tg_direction *d, const struct 
 	return before <= size && s->payload <= size - before;
 }
 
+/*
+ * An RST ends the flow only if its number can be what its receiver expects (RFC 5961): one that is
+ * guessed from afar must not make the engine forget a flow that goes on. The receiver may be as far
+ * behind as a window in flight.
+ */
+#define RST_AHEAD_MAX (16u << 20)
+
+static __always_inline int rst_counts(struct tg_flow *flow, const struct segment *s,
+				      __u32 direction)
+{
+	__u32 other = direction == TG_OUTBOUND ? TG_INBOUND : TG_OUTBOUND;
+	__u32 seen = *(volatile __u32 *)&flow->state >> TG_SEEN_SHIFT * other;
+
+	if (!(seen & TG_SEEN_ACK))
+		return 1;
+	return s->seq - flow->dir[other].max_ack <= RST_AHEAD_MAX;
+}
+
 static __always_inline void note_segment(struct tg_flow *flow, struct tg_direction *d,
 					 struct tg_flow_key *key, const struct segment *s,
 					 __u32 direction)
@@ -200,9 +218,9 @@ static __always_inline void note_segment(struct tg_flow *flow, struct tg_directi
 	__u32 end = s->seq + s->payload + !!(s->flags & TCP_FIN) + !!(s->flags & TCP_SYN);
 	__u32 seen = *(volatile __u32 *)&flow->state >> TG_SEEN_SHIFT * direction;
 
-	/* The number in an RST may be a guess; the one in a segment without ACK means nothing. */
 	if (s->flags & TCP_RST) {
-		note_state(flow, key, TG_SEEN_RST, direction);
+		if (rst_counts(flow, s, direction))
+			note_state(flow, key, TG_SEEN_RST, direction);
 		return;
 	}
 	if (seen & TG_SEEN_SEQ)

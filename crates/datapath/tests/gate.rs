@@ -418,6 +418,23 @@ fn the_engine_cannot_write_to_nowhere() {
 }
 
 #[test]
+fn a_guessed_reset_does_not_end_a_flow() {
+    let mut bench = Bench::new("guessed");
+    let key = tcp4();
+    let mut closed = Closed::open(&bench.pins).unwrap();
+    bench.put(&key, pass());
+    let (out, back) = (outbound(key), inbound(key));
+    send(&bench, out, &out.tcp(ACK, 100, 5000, b"abc"));
+    // Neither far ahead of what the endpoint has acknowledged nor before it.
+    for seq in [5000 + (17 << 20), 4999, 0x9000_0000] {
+        send(&bench, back, &back.tcp(RST, seq, 0, b""));
+        assert_eq!(closed.drain(), [], "sequence number {seq}");
+    }
+    send(&bench, back, &back.tcp(RST, 5000, 0, b""));
+    assert_eq!(closed.drain(), [key]);
+}
+
+#[test]
 fn an_endpoint_is_governed_when_it_says_so_and_closed_when_it_is_unknown() {
     let bench = Bench::new("governed");
     let mut endpoints = Endpoints::open(&bench.pins).unwrap();

@@ -21,6 +21,8 @@ pub struct DirWatch {
     dir: PathBuf,
     watcher: RecommendedWatcher,
     changes: mpsc::Receiver<()>,
+    /// A change was noticed; it is reported at this time at the latest.
+    patience: Option<Instant>,
 }
 
 impl DirWatch {
@@ -53,20 +55,30 @@ impl DirWatch {
         })
     }
 
-    /// Waits for the next change and for the quiet after it. Cancel-safe up to the first event;
-    /// after that a cancelled wait may swallow a change.
+    /// Waits for the next change and for the quiet after it. Cancel-safe: a change that was noticed
+    /// in a wait that was given up is reported by the next.
     pub async fn changed(&mut self) {
+        let patience = match self.patience {
+            Some(patience) => patience,
+            None => {
+                self.first().await;
+                *self.patience.insert(Instant::now() + PATIENCE)
+            }
+        };
+        self.settle(patience).await;
+        self.patience = None;
+        self.follow();
+    }
+
+    async fn first(&mut self) {
         if self.changes.recv().await.is_none() {
             // The watcher's thread is gone; SIGHUP still reloads.
             tracing::error!(path = %self.dir.display(), "the directory is no longer watched");
             std::future::pending::<()>().await;
         }
-        self.settle().await;
-        self.follow();
     }
 
-    async fn settle(&mut self) {
-        let patience = Instant::now() + PATIENCE;
+    async fn settle(&mut self, patience: Instant) {
         loop {
             let quiet = (Instant::now() + QUIET).min(patience);
             match timeout_at(quiet, self.changes.recv()).await {
@@ -135,6 +147,24 @@ mod tests {
         expect_change(&mut watch, "an atomic rename").await;
         fs::remove_file(&file).unwrap();
         expect_change(&mut watch, "a removed file").await;
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_given_up_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watch = DirWatch::new(dir.path()).unwrap();
+        fs::write(dir.path().join("a.yaml"), "1").unwrap();
+        // Shorter than the quiet, so that every wait but the last is given up.
+        let impatient = Duration::from_millis(10);
+        let given_up = async {
+            while tokio::time::timeout(impatient, watch.changed())
+                .await
+                .is_err()
+            {}
+        };
+        tokio::time::timeout(LONG, given_up)
+            .await
+            .expect("the change is reported");
     }
 
     #[tokio::test]

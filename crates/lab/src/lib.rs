@@ -11,7 +11,9 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod bench;
 pub mod content;
+pub mod demo;
 pub mod error;
 pub mod interrupt;
 pub mod lab;
@@ -20,7 +22,9 @@ pub mod net;
 pub mod nginx;
 pub mod pki;
 pub mod procs;
+pub mod progress;
 pub mod run;
+pub mod stats;
 pub mod traffic;
 
 pub use error::{LabError, Result};

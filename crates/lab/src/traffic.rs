@@ -20,6 +20,7 @@ pub use bulk::{BulkResult, HashResult};
 pub use probe::{Ending, HelloResult, RawRequest, RawResult};
 
 use crate::error::{LabError, Result};
+use crate::run::shorten;
 
 /// What the subcommands are, for the error message.
 const USAGE: &str = "traffic: use sink, download, upload, hash-download, hash-upload, raw or hello";
@@ -50,6 +51,18 @@ fn dispatch(args: &[OsString]) -> Result<()> {
         "hello" => print(&probe::hello(&args)?),
         _ => Err(LabError::Usage(USAGE.into())),
     }
+}
+
+/// Reads the JSON line that a helper printed.
+///
+/// # Errors
+/// It is not what was expected.
+pub fn parse_result<T: serde::de::DeserializeOwned>(line: &str) -> Result<T> {
+    let text = || shorten(line.trim(), 200);
+    serde_json::from_str(line.trim()).map_err(|_| LabError::Parse {
+        what: "a traffic helper's result",
+        text: text(),
+    })
 }
 
 /// One JSON line on standard output.

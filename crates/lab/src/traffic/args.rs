@@ -20,7 +20,9 @@ impl Args {
         let mut values = BTreeMap::new();
         while let Some(word) = words.next() {
             let Some(name) = word.strip_prefix("--") else {
-                return Err(LabError::Usage(format!("traffic: {word:?} is not an option")));
+                return Err(LabError::Usage(format!(
+                    "traffic: {word:?} is not an option"
+                )));
             };
             let value = words.next();
             let value = value.ok_or_else(|| LabError::Usage(format!("--{name} needs a value")))?;
@@ -36,9 +38,13 @@ impl Args {
     /// # Errors
     /// [`LabError::Usage`] if it does not parse.
     pub fn get<T: FromStr>(&self, name: &str) -> Result<Option<T>> {
-        let Some(text) = self.values.get(name) else { return Ok(None) };
+        let Some(text) = self.values.get(name) else {
+            return Ok(None);
+        };
         let value = text.parse();
-        value.map(Some).map_err(|_| LabError::Usage(format!("--{name} {text:?}: cannot be read")))
+        value
+            .map(Some)
+            .map_err(|_| LabError::Usage(format!("--{name} {text:?}: cannot be read")))
     }
 
     /// The value of an option that must be given.
@@ -46,7 +52,8 @@ impl Args {
     /// # Errors
     /// [`LabError::Usage`] if it is missing or does not parse.
     pub fn need<T: FromStr>(&self, name: &str) -> Result<T> {
-        self.get(name)?.ok_or_else(|| LabError::Usage(format!("--{name} is needed")))
+        self.get(name)?
+            .ok_or_else(|| LabError::Usage(format!("--{name} is needed")))
     }
 
     /// The value of an option, or `default`.

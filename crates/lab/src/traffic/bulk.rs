@@ -76,8 +76,13 @@ impl Target {
     }
 
     fn head(&self, method: &str, length: Option<u64>) -> String {
-        let length = length.map(|l| format!("Content-Length: {l}\r\n")).unwrap_or_default();
-        format!("{method} {} HTTP/1.1\r\nHost: {}\r\n{length}\r\n", self.path, self.host)
+        let length = length
+            .map(|l| format!("Content-Length: {l}\r\n"))
+            .unwrap_or_default();
+        format!(
+            "{method} {} HTTP/1.1\r\nHost: {}\r\n{length}\r\n",
+            self.path, self.host
+        )
     }
 }
 
@@ -112,13 +117,17 @@ fn timed(args: &Args, run: fn(&Shared, Stream) -> Result<()>) -> Result<BulkResu
         bytes: AtomicU64::new(0),
     };
     // Connected one after the other, before any thread waits: a refusal is an error, not a hang.
-    let open = (0..streams).map(|_| shared.target.open()).collect::<Result<Vec<_>>>()?;
+    let open = (0..streams)
+        .map(|_| shared.target.open())
+        .collect::<Result<Vec<_>>>()?;
     std::thread::scope(|scope| {
         let shared = &shared;
-        let spawn = |stream| scope.spawn(move || {
-            shared.started.wait();
-            run(shared, stream)
-        });
+        let spawn = |stream| {
+            scope.spawn(move || {
+                shared.started.wait();
+                run(shared, stream)
+            })
+        };
         let threads: Vec<_> = open.into_iter().map(spawn).collect();
         shared.started.wait();
         std::thread::sleep(WARM_UP);
@@ -179,7 +188,9 @@ pub fn hash_download(args: &Args) -> Result<HashResult> {
     send(&mut stream, target.head("GET", None).as_bytes())?;
     let (length, rest) = expect_ok(&mut stream, Vec::new())?;
     if length != bytes {
-        return Err(LabError::Traffic(format!("a body of {length} bytes, not {bytes}")));
+        return Err(LabError::Traffic(format!(
+            "a body of {length} bytes, not {bytes}"
+        )));
     }
     let received = hash_body(&mut stream, &rest, length)?;
     let seconds = begin.elapsed().as_secs_f64();
@@ -189,7 +200,12 @@ pub fn hash_download(args: &Args) -> Result<HashResult> {
         Ok(())
     })?;
     let sent_sha256 = content::hex(&sent.finalize());
-    Ok(HashResult { bytes, seconds, sent_sha256, received_sha256: received })
+    Ok(HashResult {
+        bytes,
+        seconds,
+        sent_sha256,
+        received_sha256: received,
+    })
 }
 
 /// One PUT of `--bytes` bytes in one connection; the sink answers with the hash of what arrived.

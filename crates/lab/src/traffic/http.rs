@@ -40,7 +40,9 @@ pub fn read_response<R: Read>(stream: &mut R, rest: Rest) -> Result<(ResponseHea
     let parsed = read_head(stream, rest, |bytes| {
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let mut response = httparse::Response::new(&mut fields);
-        let httparse::Status::Complete(size) = response.parse(bytes)? else { return Ok(None) };
+        let httparse::Status::Complete(size) = response.parse(bytes)? else {
+            return Ok(None);
+        };
         let head = ResponseHead {
             status: response.code.unwrap_or(0),
             length: content_length(response.headers),
@@ -58,7 +60,9 @@ pub fn read_request<R: Read>(stream: &mut R, rest: Rest) -> Result<Option<(Reque
     read_head(stream, rest, |bytes| {
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let mut request = httparse::Request::new(&mut fields);
-        let httparse::Status::Complete(size) = request.parse(bytes)? else { return Ok(None) };
+        let httparse::Status::Complete(size) = request.parse(bytes)? else {
+            return Ok(None);
+        };
         let head = RequestHead {
             method: request.method.unwrap_or_default().to_owned(),
             target: request.path.unwrap_or_default().to_owned(),
@@ -80,9 +84,13 @@ fn read_head<R: Read, T>(
             return Ok(Some((head, bytes.split_off(size))));
         }
         if bytes.len() > HEAD_MAX {
-            return Err(LabError::Traffic(format!("a head of more than {HEAD_MAX} bytes")));
+            return Err(LabError::Traffic(format!(
+                "a head of more than {HEAD_MAX} bytes"
+            )));
         }
-        let n = stream.read(&mut buffer).map_err(|e| LabError::Traffic(format!("reading: {e}")))?;
+        let n = stream
+            .read(&mut buffer)
+            .map_err(|e| LabError::Traffic(format!("reading: {e}")))?;
         if n == 0 && bytes.is_empty() {
             return Ok(None);
         }
@@ -94,7 +102,9 @@ fn read_head<R: Read, T>(
 }
 
 fn content_length(fields: &[httparse::Header<'_>]) -> Option<u64> {
-    let field = fields.iter().find(|f| f.name.eq_ignore_ascii_case("content-length"))?;
+    let field = fields
+        .iter()
+        .find(|f| f.name.eq_ignore_ascii_case("content-length"))?;
     std::str::from_utf8(field.value).ok()?.trim().parse().ok()
 }
 
@@ -107,7 +117,9 @@ mod tests {
 
     impl Read for Trickle<'_> {
         fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-            let Some((first, rest)) = self.0.split_first() else { return Ok(0) };
+            let Some((first, rest)) = self.0.split_first() else {
+                return Ok(0);
+            };
             out[0] = *first;
             self.0 = rest;
             Ok(1)
@@ -119,7 +131,13 @@ mod tests {
         let text = b"HTTP/1.1 200 OK\r\ncontent-LENGTH: 5\r\n\r\nhello";
         for (mut whole, kept) in [(&text[..], 5), (&text[..text.len() - 5], 0)] {
             let (head, rest) = read_response(&mut whole, Vec::new()).unwrap();
-            assert_eq!(head, ResponseHead { status: 200, length: Some(5) });
+            assert_eq!(
+                head,
+                ResponseHead {
+                    status: 200,
+                    length: Some(5)
+                }
+            );
             assert_eq!(rest.len(), kept);
         }
         let (head, rest) = read_response(&mut Trickle(text), Vec::new()).unwrap();
@@ -128,10 +146,13 @@ mod tests {
 
     #[test]
     fn pipelined_requests_come_one_by_one() {
-        let mut text = &b"PUT /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nxyGET /b HTTP/1.1\r\n\r\n"[..];
+        let mut text =
+            &b"PUT /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nxyGET /b HTTP/1.1\r\n\r\n"[..];
         let (first, rest) = read_request(&mut text, Vec::new()).unwrap().unwrap();
         assert_eq!((first.method.as_str(), first.length), ("PUT", 2));
-        let (second, rest) = read_request(&mut text, rest[2..].to_vec()).unwrap().unwrap();
+        let (second, rest) = read_request(&mut text, rest[2..].to_vec())
+            .unwrap()
+            .unwrap();
         assert_eq!(second.target, "/b");
         assert_eq!(read_request(&mut text, rest).unwrap(), None);
     }

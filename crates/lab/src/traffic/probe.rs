@@ -81,10 +81,14 @@ pub fn raw(args: &Args) -> Result<RawResult> {
     let request: RawRequest = serde_json::from_reader(std::io::stdin())
         .map_err(|e| LabError::Usage(format!("standard input: {e}")))?;
     let Ok(mut tcp) = connect(addr) else {
-        return Ok(RawResult { received: String::new(), ending: Ending::Refused });
+        return Ok(RawResult {
+            received: String::new(),
+            ending: Ending::Refused,
+        });
     };
     let idle = Duration::from_millis(request.idle_ms.max(1));
-    tcp.set_read_timeout(Some(idle)).map_err(|e| LabError::Traffic(e.to_string()))?;
+    tcp.set_read_timeout(Some(idle))
+        .map_err(|e| LabError::Traffic(e.to_string()))?;
     for piece in &request.pieces {
         // A failure to send shows again, and better, when reading.
         let _ = tcp.write_all(piece.as_bytes());
@@ -105,7 +109,10 @@ fn read_all(tcp: &mut TcpStream) -> RawResult {
             Err(_) => break Ending::Reset,
         }
     };
-    RawResult { received: String::from_utf8_lossy(&received).into_owned(), ending }
+    RawResult {
+        received: String::from_utf8_lossy(&received).into_owned(),
+        ending,
+    }
 }
 
 /// A TLS client whose ClientHello has at least `--size` bytes and goes out in `--pieces` writes,
@@ -121,13 +128,19 @@ pub fn hello(args: &Args) -> Result<HelloResult> {
     let name = name.map_err(|e| LabError::Usage(format!("--host {host:?}: {e}")))?;
     let mut tls = ClientConnection::new(Arc::new(config), name)?;
     let mut flight = Vec::new();
-    tls.write_tls(&mut flight).map_err(|e| LabError::Traffic(e.to_string()))?;
+    tls.write_tls(&mut flight)
+        .map_err(|e| LabError::Traffic(e.to_string()))?;
     let outcome = finish(addr, &mut tls, &flight, pieces.max(1), &host, &path);
     let (status, error) = match outcome {
         Ok(status) => (Some(status), None),
         Err(e) => (None, Some(e.to_string())),
     };
-    Ok(HelloResult { hello_bytes: flight.len(), pieces: pieces.max(1), status, error })
+    Ok(HelloResult {
+        hello_bytes: flight.len(),
+        pieces: pieces.max(1),
+        status,
+        error,
+    })
 }
 
 fn finish(
@@ -157,7 +170,9 @@ fn alpn_of_size(size: usize) -> Vec<Vec<u8>> {
         name.resize(ALPN_NAME, b'x');
         name
     });
-    std::iter::once(b"http/1.1".to_vec()).chain(fillers).collect()
+    std::iter::once(b"http/1.1".to_vec())
+        .chain(fillers)
+        .collect()
 }
 
 #[cfg(test)]
@@ -167,7 +182,10 @@ mod tests {
     #[test]
     fn reads_statuses_in_order() {
         let received = "HTTP/1.1 200 OK\r\n\r\n{}HTTP/1.1 403 Forbidden\r\n\r\n".to_owned();
-        let result = RawResult { received, ending: Ending::Closed };
+        let result = RawResult {
+            received,
+            ending: Ending::Closed,
+        };
         assert_eq!(result.statuses(), [200, 403]);
     }
 

@@ -46,7 +46,9 @@ fn accept(listener: &TcpListener, tls: Option<&Arc<rustls::ServerConfig>>) {
 }
 
 fn connection(tcp: TcpStream, tls: Option<&Arc<rustls::ServerConfig>>) -> Result<()> {
-    let set = tcp.set_nodelay(true).and_then(|()| tcp.set_read_timeout(Some(IDLE)));
+    let set = tcp
+        .set_nodelay(true)
+        .and_then(|()| tcp.set_read_timeout(Some(IDLE)));
     set.map_err(|e| LabError::Traffic(format!("socket: {e}")))?;
     let mut stream = server(tcp, tls)?;
     let mut rest = Vec::new();
@@ -58,7 +60,12 @@ fn connection(tcp: TcpStream, tls: Option<&Arc<rustls::ServerConfig>>) -> Result
 
 fn answer(stream: &mut Stream, head: &RequestHead, rest: Rest) -> Result<Rest> {
     if head.method == "GET" {
-        let bytes = head.target.rsplit('/').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        let bytes = head
+            .target
+            .rsplit('/')
+            .next()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(0);
         send(stream, ok_head(bytes).as_bytes())?;
         make_body(bytes, |chunk| send(stream, chunk))?;
         return Ok(rest);
@@ -69,7 +76,10 @@ fn answer(stream: &mut Stream, head: &RequestHead, rest: Rest) -> Result<Rest> {
         discard(stream, head.length.saturating_sub(rest.len() as u64))?;
         String::new()
     };
-    send(stream, format!("{}{body}", ok_head(body.len() as u64)).as_bytes())?;
+    send(
+        stream,
+        format!("{}{body}", ok_head(body.len() as u64)).as_bytes(),
+    )?;
     Ok(Vec::new())
 }
 

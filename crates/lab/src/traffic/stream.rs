@@ -30,7 +30,12 @@ pub struct Socket {
 
 impl Socket {
     fn new(tcp: TcpStream) -> Socket {
-        Socket { tcp, buffer: vec![0; TLS_READ], start: 0, end: 0 }
+        Socket {
+            tcp,
+            buffer: vec![0; TLS_READ],
+            start: 0,
+            end: 0,
+        }
     }
 }
 
@@ -117,12 +122,17 @@ pub fn connect(addr: SocketAddr) -> Result<TcpStream> {
 /// # Errors
 /// The host is no server name.
 pub fn client(tcp: TcpStream, host: &str, tls: Option<&Arc<ClientConfig>>) -> Result<Stream> {
-    let Some(config) = tls else { return Ok(Stream::Plain(tcp)) };
+    let Some(config) = tls else {
+        return Ok(Stream::Plain(tcp));
+    };
     let name = ServerName::try_from(host.to_owned());
     let name = name.map_err(|e| LabError::Usage(format!("--host {host:?}: {e}")))?;
     let mut connection = ClientConnection::new(config.clone(), name)?;
     connection.set_buffer_limit(Some(BUFFER));
-    Ok(Stream::Client(Box::new(rustls::StreamOwned::new(connection, Socket::new(tcp)))))
+    Ok(Stream::Client(Box::new(rustls::StreamOwned::new(
+        connection,
+        Socket::new(tcp),
+    ))))
 }
 
 /// Makes an accepted socket a stream.
@@ -130,10 +140,15 @@ pub fn client(tcp: TcpStream, host: &str, tls: Option<&Arc<ClientConfig>>) -> Re
 /// # Errors
 /// TLS cannot be set up.
 pub fn server(tcp: TcpStream, tls: Option<&Arc<ServerConfig>>) -> Result<Stream> {
-    let Some(config) = tls else { return Ok(Stream::Plain(tcp)) };
+    let Some(config) = tls else {
+        return Ok(Stream::Plain(tcp));
+    };
     let mut connection = ServerConnection::new(config.clone())?;
     connection.set_buffer_limit(Some(BUFFER));
-    Ok(Stream::Server(Box::new(rustls::StreamOwned::new(connection, Socket::new(tcp)))))
+    Ok(Stream::Server(Box::new(rustls::StreamOwned::new(
+        connection,
+        Socket::new(tcp),
+    ))))
 }
 
 /// A client configuration that trusts one CA; TLS 1.2 and 1.3, no session resumption.
@@ -158,7 +173,8 @@ pub fn client_config(ca: &Path) -> Result<ClientConfig> {
 /// A file cannot be read, or key and certificate do not fit.
 pub fn server_config(cert: &Path, key: &Path) -> Result<ServerConfig> {
     let bad = |path: &Path, e| LabError::Traffic(format!("{}: {e}", path.display()));
-    let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let chain =
+        CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let chain = chain.map_err(|e| bad(cert, e))?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(|e| bad(key, e))?;
     let provider = Arc::new(ring::default_provider());

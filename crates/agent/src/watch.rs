@@ -52,6 +52,7 @@ impl DirWatch {
             dir: dir.to_owned(),
             watcher,
             changes,
+            patience: None,
         })
     }
 

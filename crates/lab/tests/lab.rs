@@ -1,5 +1,7 @@
 //! A whole lab without policy: made, used, taken down, nothing left. Needs root.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // A failed step is a failed test.
+
 use std::time::Duration;
 
 use tollgate_lab::lab::{self, Lab, Outside, Place, UpOptions};

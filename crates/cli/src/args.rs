@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    agent, cleanup, explain, flows, lab, lint, observe, policies, status, version,
+    agent, bench, cleanup, explain, flows, lab, lint, observe, policies, status, version,
 };
 use crate::output::Colour;
 
@@ -39,6 +39,8 @@ pub enum Command {
     Policy(PolicyArgs),
     /// Remove programs, maps and the TAP; traffic passes ungoverned afterwards
     Cleanup(cleanup::Args),
+    /// Measure with and without policy, in a lab of its own
+    Bench(bench::Args),
     /// Make and use a test bed in network namespaces
     Lab(lab::Args),
     /// Show versions

@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub mod agent;
+pub mod bench;
 pub mod cleanup;
 pub mod explain;
 pub mod flows;
@@ -42,6 +43,7 @@ fn dispatch(cli: Cli) -> Outcome {
             PolicyCommand::List(args) => block_on(policies::run(args)),
         },
         Command::Cleanup(args) => cleanup::run(&args),
+        Command::Bench(args) => bench::run(args),
         Command::Lab(args) => lab::run(args),
         Command::Version(args) => version::run(&args),
     }

@@ -296,6 +296,10 @@ fn usage_errors_exit_with_two() {
         vec!["agent", "--tap", "a/b"],
         vec!["lab", "up", "--pod-mtu", "100"],
         vec!["lab", "exec", "nowhere"],
+        vec!["lab", "demo", "--rounds", "0"],
+        vec!["lab", "traffic", "nonsense"],
+        vec!["bench", "--case", "nonsense"],
+        vec!["bench", "--outside", "nowhere"],
     ] {
         let output = tollgate(&args);
         assert_eq!(code(&output), 2, "{args:?}: {}", stderr(&output));

@@ -2,9 +2,11 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use clap::Subcommand;
+use tollgate_lab::demo::{self, DemoOptions};
 use tollgate_lab::lab::{self, LabInfo, Outside, Place, UpOptions};
 use tollgate_lab::names::DEFAULT_NAME;
 use tollgate_lab::{LabError, interrupt};
@@ -48,6 +50,19 @@ pub enum Command {
         /// The command; a shell without it
         #[arg(trailing_var_arg = true, value_name = "COMMAND")]
         command: Vec<String>,
+    },
+    /// Show what a policy lets through, what it refuses and what it costs; cleans up after itself
+    Demo {
+        /// Directory of the policy [default: examples/policy, or a built-in copy of it]
+        #[arg(long, value_name = "DIR")]
+        policy_dir: Option<PathBuf>,
+        /// How the outside hands packets over: veth (super-packets) or wire (MTU-sized frames)
+        #[arg(long, value_name = "KIND", default_value_t)]
+        outside: Outside,
+        /// Times each transfer is measured with and without policy
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        #[arg(value_parser = at_least_one)]
+        rounds: usize,
     },
     /// Load generators and probes; the lab runs them in its namespaces
     #[command(hide = true)]
@@ -102,20 +117,22 @@ impl From<UpArgs> for UpOptions {
 /// Does what is asked.
 pub fn run(args: Args) -> Outcome {
     interrupt::install();
-    let out = &mut std::io::stdout().lock();
     match args.command {
         Command::Up(args) => {
             let lab = lab::up(&args.into()).map_err(failure)?;
-            writeln!(out, "{}", lab::describe(&lab.info))?;
+            let description = lab::describe(&lab.info);
             lab.keep();
+            writeln!(std::io::stdout(), "{description}")?;
         }
         Command::Down { name } => lab::down(&name).map_err(failure)?,
         Command::List {
             output: Format::Json,
-        } => json(out, &lab::list())?,
+        } => json(&mut std::io::stdout(), &lab::list())?,
         Command::List {
             output: Format::Table,
-        } => writeln!(out, "{}", render(&lab::list()))?,
+        } => {
+            writeln!(std::io::stdout(), "{}", render(&lab::list()))?;
+        }
         Command::Exec {
             name,
             place,
@@ -124,10 +141,36 @@ pub fn run(args: Args) -> Outcome {
             let status = lab::exec(&name, place, &command).map_err(failure)?;
             return passed_on(status);
         }
+        Command::Demo {
+            policy_dir,
+            outside,
+            rounds,
+        } => {
+            let options = DemoOptions {
+                policy_dir,
+                outside,
+                rounds,
+                ..DemoOptions::new(this_binary()?)
+            };
+            demo::run(&options).map_err(failure)?;
+        }
         // Run before anything else is set up.
         Command::Traffic { .. } => {}
     }
     Ok(Code::Ok)
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a number from 1 up is needed".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// The binary that the lab starts as agent and helpers: this one.
+pub fn this_binary() -> Result<PathBuf, Failure> {
+    std::env::current_exe()
+        .map_err(|error| Failure::new(Code::Failed, format!("finding this program: {error}")))
 }
 
 fn render(labs: &[LabInfo]) -> String {

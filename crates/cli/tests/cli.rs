@@ -358,6 +358,16 @@ fn the_configuration_in_force_can_be_seen() {
 }
 
 #[test]
+fn the_examples_are_good() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let file = examples.join("agent.yaml");
+    let output = tollgate(&["agent", "--config", path(&file), "--check-config"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let output = tollgate(&["policy", "lint", path(&examples.join("policy"))]);
+    assert_eq!(code(&output), 0, "{}", stdout(&output));
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let dir = policy_dir(POLICY);
     let script = format!(

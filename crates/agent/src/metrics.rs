@@ -55,7 +55,7 @@ impl EventMetrics {
         match &stamped.event.kind {
             EventKind::Verdict(verdict) => {
                 let endpoint = names.endpoint(stamped.event.key.endpoint).name;
-                self.verdict(labels(verdict, endpoint));
+                self.verdict(labels(verdict, stamped.event.side, endpoint));
             }
             EventKind::Closed { .. } => {
                 self.closed.inc();
@@ -88,10 +88,10 @@ impl EventMetrics {
     }
 }
 
-fn labels(verdict: &Verdict, endpoint: Arc<str>) -> VerdictLabels {
+fn labels(verdict: &Verdict, side: Side, endpoint: Arc<str>) -> VerdictLabels {
     VerdictLabels {
         verdict: verdict_word(verdict.word),
-        direction: side_word(verdict.side),
+        direction: side_word(side),
         endpoint,
         policy: verdict.policy.clone().unwrap_or_else(|| NONE.into()),
         reason: verdict.reason,
@@ -226,14 +226,14 @@ mod tests {
             panic!("a verdict")
         };
         for n in 0..MAX_SERIES + 50 {
-            metrics.verdict(labels(verdict, format!("pod-{n}").into()));
+            metrics.verdict(labels(verdict, Side::Egress, format!("pod-{n}").into()));
         }
         let text = render(&registry(&metrics, State::for_tests())).unwrap();
         let series = text
             .lines()
             .filter(|line| line.starts_with("tollgate_verdicts_total"));
         assert_eq!(series.count(), MAX_SERIES + 1);
-        let mut other = labels(verdict, OTHER.into());
+        let mut other = labels(verdict, Side::Egress, OTHER.into());
         other.policy = OTHER.into();
         other.reason = OTHER;
         assert_eq!(metrics.verdicts.get_or_create(&other).get(), 50);

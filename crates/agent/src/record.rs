@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tollgate_engine::FlowSummary;
 use tollgate_engine::event::{Event, EventKind, L7Facts, Verdict, VerdictWord};
-use tollgate_engine::key::FlowKey;
 use tollgate_policy::Side;
 use tollgate_wire::tag::EndpointId;
 
@@ -62,8 +61,7 @@ pub struct Record {
     /// The verdict word, in verdicts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<VerdictWord>,
-    /// `egress`: opened by the endpoint; `ingress`: opened towards it; absent if it is not known,
-    /// then `source` is the endpoint's side.
+    /// `egress`: opened by the endpoint; `ingress`: opened towards it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Side>,
     /// The governed endpoint, e.g. `shop/web-0`.
@@ -189,9 +187,9 @@ impl Recorder {
     /// The record of one event.
     pub fn record(&self, stamped: &Stamped, names: &Names) -> Record {
         let event = &stamped.event;
-        let record = self.bare(stamped, &event.key, names);
+        let record = self.bare(stamped, names);
         match &event.kind {
-            EventKind::Verdict(verdict) => self.verdict(record, &event.key, verdict, names),
+            EventKind::Verdict(verdict) => self.verdict(record, verdict),
             EventKind::Closed {
                 bytes_out,
                 bytes_in,
@@ -234,28 +232,27 @@ impl Recorder {
         }
     }
 
-    fn bare(&self, stamped: &Stamped, key: &FlowKey, names: &Names) -> Record {
+    fn bare(&self, stamped: &Stamped, names: &Names) -> Record {
+        let Event { key, side, .. } = &stamped.event;
         let endpoint = names.endpoint(key.endpoint);
+        let (source, destination) = directed(key.local_addr(), key.remote_addr(), *side, names);
         Record {
             event: RecordKind::Verdict,
             endpoint: Some(endpoint.name),
             namespace: endpoint.namespace,
             protocol: Some(protocol_name(key.protocol)),
-            source: Some(names.peer(key.local, key.local_port)),
-            destination: Some(names.peer(key.remote, key.remote_port)),
+            direction: Some(*side),
+            source: Some(source),
+            destination: Some(destination),
             lost: None,
             flow: Some(flow_name(stamped.worker, stamped.event.flow_id)),
             ..self.lost(stamped.time, 0)
         }
     }
 
-    fn verdict(&self, record: Record, key: &FlowKey, verdict: &Verdict, names: &Names) -> Record {
-        let (source, destination) = ends(key, verdict.side, names);
+    fn verdict(&self, record: Record, verdict: &Verdict) -> Record {
         Record {
             verdict: Some(verdict.word),
-            direction: Some(verdict.side),
-            source: Some(source),
-            destination: Some(destination),
             l7: verdict.l7.as_ref().map(|facts| self.facts(facts)),
             policy: verdict.policy.clone(),
             rule: verdict.rule.clone(),
@@ -279,12 +276,7 @@ impl Recorder {
     }
 }
 
-/// Source and destination of a flow, given who opened it.
-pub fn ends(key: &FlowKey, side: Side, names: &Names) -> (Peer, Peer) {
-    directed(key.local_addr(), key.remote_addr(), side, names)
-}
-
-/// The same from the engine's summary of a flow.
+/// Source and destination of a flow, from the engine's summary of it.
 pub fn summary_ends(flow: &FlowSummary, names: &Names) -> (Peer, Peer) {
     directed(flow.local, flow.remote, flow.side, names)
 }
@@ -322,6 +314,8 @@ pub fn protocol_name(protocol: u8) -> String {
 
 #[cfg(test)]
 pub(crate) mod samples {
+    use tollgate_engine::key::FlowKey;
+
     use super::*;
 
     pub(crate) fn key() -> FlowKey {
@@ -338,7 +332,6 @@ pub(crate) mod samples {
     pub(crate) fn verdict(word: VerdictWord) -> Verdict {
         Verdict {
             word,
-            side: Side::Egress,
             l7: Some(L7Facts::Http {
                 method: "GET".into(),
                 host: "example.com".into(),
@@ -360,6 +353,7 @@ pub(crate) mod samples {
             event: Event {
                 flow_id,
                 key: key(),
+                side: Side::Egress,
                 kind,
             },
         }
@@ -419,10 +413,7 @@ mod tests {
     #[test]
     fn an_ingress_flow_comes_from_the_remote_side() {
         let mut stamped = stamped(VerdictWord::Allowed, 1);
-        let EventKind::Verdict(verdict) = &mut stamped.event.kind else {
-            panic!("a verdict")
-        };
-        verdict.side = Side::Ingress;
+        stamped.event.side = Side::Ingress;
         let record = recorder().record(&stamped, &names());
         assert_eq!(record.source.unwrap().port, 80);
         assert_eq!(

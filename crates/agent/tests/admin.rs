@@ -38,7 +38,6 @@ fn event(word: VerdictWord, flow_id: u64) -> Stamped {
     };
     let verdict = Verdict {
         word,
-        side: Side::Egress,
         l7: None,
         policy: Some("ClusterNetworkPolicy/web".into()),
         rule: None,
@@ -49,6 +48,7 @@ fn event(word: VerdictWord, flow_id: u64) -> Stamped {
     let event = Event {
         flow_id,
         key,
+        side: Side::Egress,
         kind: EventKind::Verdict(verdict),
     };
     Stamped {

@@ -53,7 +53,6 @@ pub(crate) fn report<O: Output>(flow: &Flow, why: Why, ctx: &mut Ctx<'_, O>) {
     ctx.counters.denied += 1;
     let verdict = Verdict {
         word: VerdictWord::Denied,
-        side: flow.side,
         l7: why.facts,
         policy: why.policy,
         rule: why.rule,
@@ -64,6 +63,7 @@ pub(crate) fn report<O: Output>(flow: &Flow, why: Why, ctx: &mut Ctx<'_, O>) {
     let event = Event {
         flow_id: flow.id,
         key: flow.key,
+        side: flow.side,
         kind: EventKind::Verdict(verdict),
     };
     ctx.out.event(event);
@@ -82,7 +82,6 @@ pub(crate) fn report_allowed<O: Output>(
     }
     let verdict = Verdict {
         word: VerdictWord::Allowed,
-        side: flow.side,
         l7: facts.cloned(),
         policy: flow.rule.as_ref().map(|rule| rule.policy().clone()),
         rule: flow.rule.as_ref().map(|rule| rule.rule().clone()),
@@ -97,6 +96,7 @@ pub(crate) fn report_allowed<O: Output>(
     let event = Event {
         flow_id: flow.id,
         key: flow.key,
+        side: flow.side,
         kind: EventKind::Verdict(verdict),
     };
     ctx.out.event(event);

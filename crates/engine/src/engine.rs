@@ -433,6 +433,7 @@ impl Engine {
         ctx.out.event(Event {
             flow_id: flow.id,
             key: flow.key,
+            side: flow.side,
             kind,
         });
     }

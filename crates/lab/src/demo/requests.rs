@@ -3,7 +3,7 @@
 use super::client::{Curl, Seen, hello, raw};
 use super::{POLICY, Stage, table};
 use crate::error::Result;
-use crate::names::Family::{self, V4, V6};
+use crate::names::Family;
 
 /// A request head of 20 KiB: one field of this length and the usual ones.
 const LARGE_FIELD: usize = 20 << 10;
@@ -19,6 +19,9 @@ enum Expect {
     Denied,
     /// The first passes, the second never reaches the server: 403 or reset.
     FirstOnly,
+    /// The second never reaches the server; its denial may reach the client before the answer to
+    /// the first, which was under way.
+    NotSecond,
     /// Nothing passes.
     Nothing,
     /// Several answers, all of them good.
@@ -35,6 +38,7 @@ impl Expect {
             Expect::Status(status) => status.to_string(),
             Expect::Denied => "403 with policy".into(),
             Expect::FirstOnly => "200, then denied".into(),
+            Expect::NotSecond => "second denied".into(),
             Expect::Nothing => "denied".into(),
             Expect::All(count) => format!("200 x {count}"),
             Expect::Alert => "TLS alert".into(),
@@ -52,6 +56,7 @@ impl Expect {
             Expect::Status(status) => seen.statuses == [status],
             Expect::Denied => seen.statuses == [403] && seen.body.contains(POLICY),
             Expect::FirstOnly => passed == 1 && seen.statuses.first() == Some(&200),
+            Expect::NotSecond => passed <= 1 && seen.statuses.len() <= 2,
             Expect::Nothing => passed == 0,
             Expect::All(count) => passed == count && seen.statuses.len() == count,
             Expect::Alert => seen.alert,
@@ -61,105 +66,118 @@ impl Expect {
 }
 
 struct Row {
+    family: Family,
     what: String,
     expect: Expect,
     seen: Seen,
 }
 
-/// Runs and shows them; returns what was not as expected.
-pub fn run(stage: &Stage<'_>) -> Result<Vec<String>> {
-    stage
-        .progress
-        .step("HTTP: allowed and denied hosts, paths and methods");
-    let mut rows = http(stage)?;
-    stage
-        .progress
-        .step("HTTP: keep-alive, pipelining, large and split heads");
-    rows.extend(connections(stage)?);
-    stage
-        .progress
-        .step("TLS: allowed, denied and missing server names, large ClientHello");
-    rows.extend(tls(stage)?);
-    let right = |row: &Row| row.expect.holds(&row.seen);
-    let cells = |row: &Row| {
-        let mark = if right(row) { "ok" } else { "WRONG" };
-        let (expected, saw) = (row.expect.words(), row.seen.text.clone());
-        vec![row.what.clone(), expected, saw, mark.into()]
-    };
-    let header = ["request from the pod", "expected", "the client saw", ""];
-    let cells = rows.iter().map(cells).collect();
-    stage
-        .progress
-        .print(&table::render("Requests under policy", &header, cells, &[]));
-    let wrong = rows.iter().filter(|r| !right(r));
-    Ok(wrong
-        .map(|r| format!("{}: {} (saw: {})", r.what, r.expect.words(), r.seen.text))
-        .collect())
+impl Row {
+    fn right(&self) -> bool {
+        self.expect.holds(&self.seen)
+    }
 }
 
-fn http(stage: &Stage<'_>) -> Result<Vec<Row>> {
-    let api = "http://api.example.com";
+/// Runs and shows them; returns what was not as expected.
+pub fn run(stage: &Stage<'_>) -> Result<Vec<String>> {
+    let mut rows = Vec::new();
+    for (group, step) in [
+        (
+            http as fn(&Stage<'_>, Family) -> Result<Vec<Row>>,
+            "HTTP: hosts, paths and methods",
+        ),
+        (
+            connections,
+            "HTTP: keep-alive, pipelining, large and split heads",
+        ),
+        (tls, "TLS: server names, large ClientHello"),
+    ] {
+        stage.progress.step(step);
+        let (v4, v6) = (group(stage, Family::V4)?, group(stage, Family::V6)?);
+        for (v4, v6) in v4.into_iter().zip(v6) {
+            rows.extend([v4, v6]);
+        }
+    }
+    let header = [
+        "request from the pod",
+        "over",
+        "expected",
+        "the client saw",
+        "",
+    ];
+    stage.progress.print(&table::render(
+        "Requests under policy",
+        &header,
+        cells(&rows),
+        &[],
+    ));
+    let tell = |r: &Row| {
+        let (family, expected) = (r.family.word(), r.expect.words());
+        format!(
+            "{} over {family}: {expected} (saw: {})",
+            r.what, r.seen.text
+        )
+    };
+    Ok(rows.iter().filter(|r| !r.right()).map(tell).collect())
+}
+
+/// One line for each pair of rows that saw the same, two lines otherwise.
+fn cells(rows: &[Row]) -> Vec<Vec<String>> {
+    let line = |row: &Row, over: &str| {
+        let mark = if row.right() { "ok" } else { "WRONG" };
+        let (expected, saw) = (row.expect.words(), row.seen.text.clone());
+        vec![row.what.clone(), over.into(), expected, saw, mark.into()]
+    };
+    let mut lines = Vec::new();
+    for pair in rows.chunks(2) {
+        match pair {
+            [v4, v6] if v4.seen.text == v6.seen.text && v4.right() == v6.right() => {
+                lines.push(line(v4, "IPv4, IPv6"));
+            }
+            _ => lines.extend(pair.iter().map(|r| line(r, r.family.word()))),
+        }
+    }
+    lines
+}
+
+fn http(stage: &Stage<'_>, family: Family) -> Result<Vec<Row>> {
+    let api = "api.example.com";
+    // A file of its own for each family, so that both uploads make a new one.
+    let upload = format!("/upload/{}", family.word());
     let cases: [(&str, &str, &str, Expect); 9] = [
         ("GET", api, "/v2/status", Expect::Status(200)),
-        (
-            "GET",
-            "http://API.Example.COM",
-            "/v2/items",
-            Expect::Status(200),
-        ),
-        ("PUT", api, "/upload/small", Expect::Status(201)),
+        ("GET", "API.Example.COM", "/v2/items", Expect::Status(200)),
+        ("PUT", api, &upload, Expect::Status(201)),
         ("GET", api, "/admin", Expect::Denied),
         ("GET", api, "/v1/status", Expect::Denied),
-        (
-            "GET",
-            "http://evil.example.net",
-            "/v2/status",
-            Expect::Denied,
-        ),
-        (
-            "GET",
-            "http://www.example.com",
-            "/v2/status",
-            Expect::Denied,
-        ),
-        ("DELETE", api, "/upload/small", Expect::Denied),
-        (
-            "GET",
-            "http://api.example.com:81",
-            "/v2/status",
-            Expect::Refused,
-        ),
+        ("GET", "evil.example.net", "/v2/status", Expect::Denied),
+        ("GET", "www.example.com", "/v2/status", Expect::Denied),
+        ("DELETE", api, &upload, Expect::Denied),
+        ("GET", "api.example.com:81", "/v2/status", Expect::Refused),
     ];
     let mut rows = Vec::new();
-    for family in [V4, V6] {
-        for (method, site, path, expect) in cases {
-            let url = format!("{site}{path}");
-            let put = ["-X", method, "-d", "hello"];
-            let args = if method == "PUT" { &put[..] } else { &put[..2] };
-            // The second upload replaces the first one's file.
-            let replaced = method == "PUT" && family == V6;
-            let expect = if replaced {
-                Expect::Status(204)
-            } else {
-                expect
-            };
-            let seen = Curl {
-                family,
-                urls: &[&url],
-                args,
-            }
-            .run(stage)?;
-            rows.push(Row {
-                what: format!("{} {method} {url}", family.word()),
-                expect,
-                seen,
-            });
+    for (method, host, path, expect) in cases {
+        let url = format!("http://{host}{path}");
+        let put = ["-X", method, "-d", "hello"];
+        let args = if method == "PUT" { &put[..] } else { &put[..2] };
+        let seen = Curl {
+            family,
+            urls: &[&url],
+            args,
         }
+        .run(stage)?;
+        let what = format!("{method} {host}{}", path.replace(family.word(), "file"));
+        rows.push(Row {
+            family,
+            what,
+            expect,
+            seen,
+        });
     }
     Ok(rows)
 }
 
-fn connections(stage: &Stage<'_>) -> Result<Vec<Row>> {
+fn connections(stage: &Stage<'_>, family: Family) -> Result<Vec<Row>> {
     let (good, bad) = (
         "http://api.example.com/v2/status",
         "http://api.example.com/admin",
@@ -167,106 +185,118 @@ fn connections(stage: &Stage<'_>) -> Result<Vec<Row>> {
     let head = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: api.example.com\r\n\r\n");
     let (good_head, bad_head) = (head("/v2/status"), head("/admin"));
     let large = format!("X-Large: {}", "x".repeat(LARGE_FIELD));
-    let mut rows = Vec::new();
-    let mut row = |family: Family, what: &str, expect: Expect, seen: Seen| {
-        rows.push(Row {
-            what: format!("{} {what}", family.word()),
-            expect,
-            seen,
-        });
-    };
-    for family in [V4, V6] {
-        let curl = |urls: &[&str], args: &[&str]| Curl { family, urls, args }.run(stage);
-        let raw = |pieces: &[&str]| raw(stage, family, pieces);
-        let seen = curl(&[good, good, good], &[])?;
-        row(
-            family,
-            "keep-alive: allowed three times",
+    let (first, rest) = good_head.split_at(20);
+    let (second, third) = rest.split_at(15);
+    let curl = |urls: &[&str], args: &[&str]| Curl { family, urls, args }.run(stage);
+    let raw = |pieces: &[&str]| raw(stage, family, pieces);
+    let pair = |a: &str, b: &str| raw(&[&format!("{a}{b}")]);
+    let cases = [
+        (
+            "keep-alive: allowed, three times",
             Expect::All(3),
-            seen,
-        );
-        let seen = curl(&[good, bad], &[])?;
-        row(
-            family,
+            curl(&[good, good, good], &[])?,
+        ),
+        (
             "keep-alive: allowed, then denied",
             Expect::FirstOnly,
-            seen,
-        );
-        let both = format!("{good_head}{good_head}");
-        row(
-            family,
+            curl(&[good, bad], &[])?,
+        ),
+        (
             "pipelined: allowed + allowed",
             Expect::All(2),
-            raw(&[&both])?,
-        );
-        let mixed = format!("{good_head}{bad_head}");
-        row(
-            family,
+            pair(&good_head, &good_head)?,
+        ),
+        (
             "pipelined: allowed + denied",
-            Expect::FirstOnly,
-            raw(&[&mixed])?,
-        );
-        let mixed = format!("{bad_head}{good_head}");
-        row(
-            family,
+            Expect::NotSecond,
+            pair(&good_head, &bad_head)?,
+        ),
+        (
             "pipelined: denied + allowed",
             Expect::Nothing,
-            raw(&[&mixed])?,
-        );
-        let (first, rest) = good_head.split_at(20);
-        let (second, third) = rest.split_at(15);
-        let seen = raw(&[first, second, third])?;
-        row(family, "head in three segments", Expect::Status(200), seen);
-        let seen = curl(&[good], &["-H", &large])?;
-        row(family, "head of 20 KiB, allowed", Expect::Status(200), seen);
-        let seen = curl(&[bad], &["-H", &large])?;
-        row(family, "head of 20 KiB, denied", Expect::Denied, seen);
-    }
-    Ok(rows)
+            pair(&bad_head, &good_head)?,
+        ),
+        (
+            "head in three segments",
+            Expect::Status(200),
+            raw(&[first, second, third])?,
+        ),
+        (
+            "head of 20 KiB, allowed",
+            Expect::Status(200),
+            curl(&[good], &["-H", &large])?,
+        ),
+        (
+            "head of 20 KiB, denied",
+            Expect::Denied,
+            curl(&[bad], &["-H", &large])?,
+        ),
+    ];
+    let row = |(what, expect, seen): (&str, Expect, Seen)| Row {
+        family,
+        what: what.to_owned(),
+        expect,
+        seen,
+    };
+    Ok(cases.into_iter().map(row).collect())
 }
 
-fn tls(stage: &Stage<'_>) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for family in [V4, V6] {
-        let mut row = |what: &str, expect: Expect, seen: Seen| {
-            rows.push(Row {
-                what: format!("{} {what}", family.word()),
-                expect,
-                seen,
-            });
-        };
-        for (url, expect) in [
-            ("https://api.example.com/v2/status", Expect::Status(200)),
-            ("https://www.example.com/admin", Expect::Status(200)),
-            ("https://evil.example.net/v2/status", Expect::Alert),
-            ("https://ext.example.org/v2/status", Expect::Alert),
-        ] {
-            row(
-                &format!("GET {url}"),
-                expect,
-                Curl {
-                    family,
-                    urls: &[url],
-                    args: &[],
-                }
-                .run(stage)?,
-            );
-        }
-        // For an address, curl names no server.
-        let seen = Curl {
+fn tls(stage: &Stage<'_>, family: Family) -> Result<Vec<Row>> {
+    let curl = |url: &str| {
+        Curl {
             family,
-            urls: &["https://192.0.2.10/v2/status"],
+            urls: &[url],
             args: &[],
         }
-        .run(stage)?;
-        row("TLS without a server name", Expect::Alert, seen);
-        let (size, pieces) = LARGE_HELLO;
-        let seen = hello(stage, family, "api.example.com", size, pieces)?;
-        row("large ClientHello, allowed", Expect::Status(200), seen);
-        let seen = hello(stage, family, "evil.example.net", size, pieces)?;
-        row("large ClientHello, denied", Expect::Alert, seen);
-    }
-    Ok(rows)
+        .run(stage)
+    };
+    let (size, pieces) = LARGE_HELLO;
+    let large = |host: &str| hello(stage, family, host, size, pieces);
+    let cases = [
+        (
+            "TLS to api.example.com",
+            Expect::Status(200),
+            curl("https://api.example.com/v2/status")?,
+        ),
+        (
+            "TLS to www.example.com",
+            Expect::Status(200),
+            curl("https://www.example.com/admin")?,
+        ),
+        (
+            "TLS to evil.example.net",
+            Expect::Alert,
+            curl("https://evil.example.net/v2/status")?,
+        ),
+        (
+            "TLS to ext.example.org",
+            Expect::Alert,
+            curl("https://ext.example.org/v2/status")?,
+        ),
+        // For an address, curl names no server.
+        (
+            "TLS without a server name",
+            Expect::Alert,
+            curl("https://192.0.2.10/v2/status")?,
+        ),
+        (
+            "large ClientHello, allowed",
+            Expect::Status(200),
+            large("api.example.com")?,
+        ),
+        (
+            "large ClientHello, denied",
+            Expect::Alert,
+            large("evil.example.net")?,
+        ),
+    ];
+    let row = |(what, expect, seen): (&str, Expect, Seen)| Row {
+        family,
+        what: what.to_owned(),
+        expect,
+        seen,
+    };
+    Ok(cases.into_iter().map(row).collect())
 }
 
 #[cfg(test)]
@@ -298,6 +328,9 @@ mod tests {
             (Expect::FirstOnly, seen(&[200], ""), true),
             (Expect::FirstOnly, seen(&[200, 200], ""), false),
             (Expect::FirstOnly, seen(&[403], named), false),
+            (Expect::NotSecond, seen(&[], ""), true),
+            (Expect::NotSecond, seen(&[200, 403], named), true),
+            (Expect::NotSecond, seen(&[200, 200], ""), false),
             (Expect::Nothing, seen(&[403], named), true),
             (Expect::Nothing, seen(&[403, 200], named), false),
             (Expect::All(2), seen(&[200, 200], ""), true),

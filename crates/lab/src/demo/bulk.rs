@@ -15,8 +15,8 @@ use crate::stats::{median, ratio};
 /// Below this ratio a transfer counts as slowed down. Single transfers of one second vary by some
 /// 10 % on a machine that does other things; `tollgate bench` measures the ratio itself.
 const RATIO_MIN: f64 = 0.8;
-/// Rounds added at most while a ratio looks too low: more samples, the same medians.
-const EXTRA_ROUNDS: usize = 4;
+/// Rounds added at most for a kind whose ratio looks too low: more samples, the same medians.
+const EXTRA_ROUNDS: usize = 6;
 /// Above this the agent takes part in bulk transfers. It normally needs less than a hundredth.
 const CPU_PER_GB_MAX: f64 = 0.1;
 /// File that the pod saves a download to, and name of what it uploads.
@@ -72,7 +72,11 @@ pub fn run(
     let mut cpu = 0.0;
     let mut agent = Some(agent);
     let mut round = 0;
-    while round < rounds.max(1) || (round < rounds + EXTRA_ROUNDS && slow(&rates)) {
+    loop {
+        let wanted = rates.each_ref().map(|r| round < rounds.max(1) || r.slow());
+        if round >= rounds + EXTRA_ROUNDS || !wanted.contains(&true) {
+            break;
+        }
         // with, without; without, with; ...: drift of the machine hits both alike.
         let order = if round % 2 == 0 {
             [true, false]
@@ -82,7 +86,7 @@ pub fn run(
         for with in order {
             agent = switch(stage, agent.take(), with)?;
             let before = agent.as_ref().map_or(0.0, AgentHandle::cpu_seconds);
-            measure(stage, with, round, &mut rates)?;
+            measure(stage, with, round, &wanted, &mut rates)?;
             cpu += agent.as_ref().map_or(0.0, AgentHandle::cpu_seconds) - before;
         }
         round += 1;
@@ -90,7 +94,7 @@ pub fn run(
     let Some(agent) = switch(stage, agent.take(), true)? else {
         return Err(LabError::NotReady("the agent is gone".into()));
     };
-    let mut wrong = show(stage, &rates, cpu, round);
+    let mut wrong = show(stage, &rates, cpu);
     wrong.extend(hashes(stage)?);
     Ok((wrong, agent))
 }
@@ -102,10 +106,10 @@ impl Rates {
         let with = median(&self.with).unwrap_or(0.0);
         (without, with, ratio(with, without).unwrap_or(0.0))
     }
-}
 
-fn slow(rates: &[Rates; 4]) -> bool {
-    rates.iter().any(|r| r.medians().2 < RATIO_MIN)
+    fn slow(&self) -> bool {
+        self.medians().2 < RATIO_MIN
+    }
 }
 
 /// Sees to it that the agent runs, or does not.
@@ -125,8 +129,19 @@ fn switch(
     }
 }
 
-fn measure(stage: &Stage<'_>, with: bool, round: usize, rates: &mut [Rates; 4]) -> Result<()> {
-    for (kind, rates) in KINDS.into_iter().zip(rates) {
+fn measure(
+    stage: &Stage<'_>,
+    with: bool,
+    round: usize,
+    wanted: &[bool; 4],
+    rates: &mut [Rates; 4],
+) -> Result<()> {
+    for ((kind, rates), _) in KINDS
+        .into_iter()
+        .zip(rates)
+        .zip(wanted)
+        .filter(|(_, w)| **w)
+    {
         let policy = if with { "with" } else { "without" };
         let size = stage.lab.info.big_bytes >> 20;
         let words = kind.words();
@@ -172,31 +187,39 @@ fn uploaded(stage: &Stage<'_>) -> PathBuf {
     stage.lab.names.www().join("upload").join(RECEIVED)
 }
 
-fn show(stage: &Stage<'_>, rates: &[Rates; 4], cpu: f64, rounds: usize) -> Vec<String> {
+fn show(stage: &Stage<'_>, rates: &[Rates; 4], cpu: f64) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut cells = Vec::new();
     for (kind, rates) in KINDS.into_iter().zip(rates) {
         let (without, with, ratio) = rates.medians();
-        if ratio < RATIO_MIN {
+        if rates.slow() {
             wrong.push(format!(
                 "{}: only {ratio:.2} of the speed without policy",
                 kind.words()
             ));
         }
         let words = [kind.words(), format!("{without:.0}"), format!("{with:.0}")];
-        cells.push(words.into_iter().chain([format!("{ratio:.2}")]).collect());
+        let of = rates.with.len().to_string();
+        cells.push(
+            words
+                .into_iter()
+                .chain([format!("{ratio:.2}"), of])
+                .collect(),
+        );
     }
     let header = [
         "1 GiB by curl",
         "MB/s without policy",
         "MB/s with policy",
         "ratio",
+        "runs",
     ];
-    let title = format!("Bulk transfers, medians of {rounds}");
+    let title = "Bulk transfers, medians";
     stage
         .progress
-        .print(&table::render(&title, &header, cells, &[1, 2, 3]));
-    let gigabytes = stage.lab.info.big_bytes as f64 * (KINDS.len() * rounds) as f64 / 1e9;
+        .print(&table::render(title, &header, cells, &[1, 2, 3, 4]));
+    let transfers: usize = rates.iter().map(|r| r.with.len()).sum();
+    let gigabytes = stage.lab.info.big_bytes as f64 * transfers as f64 / 1e9;
     let per_gb = cpu / gigabytes;
     stage.progress.print(&format!(
         "Agent CPU in these transfers: {cpu:.2} s for {gigabytes:.1} GB ({per_gb:.3} s/GB)"

@@ -87,7 +87,8 @@ fn seen(exit: Option<i32>, stdout: &str, stderr: &str) -> Seen {
     let mut words = vec![answered.join(", ")];
     if statuses.last() == Some(&403) {
         // The rule and the reason follow; the table has room for the policy's name.
-        words.push(body.split(" rule ").next().unwrap_or(&body).to_owned());
+        let named = body.split(" rule ").next().unwrap_or(&body);
+        words.push(named.trim_start_matches("Denied by ").to_owned());
     }
     if exit != Some(0) {
         words.push(last_part(&error));
@@ -166,11 +167,8 @@ pub fn hello(
         .run()?;
     let result: HelloResult = parse_result(&output.stdout)?;
     let error = result.error.unwrap_or_default();
-    let outcome = result.status.map_or(shorten(&error, 60), |s| s.to_string());
-    let sent = format!(
-        "hello of {} bytes in {} segments",
-        result.hello_bytes, result.pieces
-    );
+    let outcome = result.status.map_or(last_part(&error), |s| s.to_string());
+    let sent = format!("{} bytes, {} segments", result.hello_bytes, result.pieces);
     Ok(Seen {
         statuses: result.status.into_iter().collect(),
         alert: error.contains("alert"),

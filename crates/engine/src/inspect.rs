@@ -228,9 +228,14 @@ impl Inspection {
             self.skip(seen);
             return Ok(usize::try_from(seen).unwrap_or(rest.len()));
         }
-        let step = reader.push(rest);
+        let (piece, is_data) = chunk_piece(reader, rest);
+        let step = reader.push(piece);
         match step.event {
             HttpEvent::Refused(refusal) => return Err(refused_http(refusal)),
+            HttpEvent::NeedMore | HttpEvent::BodyEnd if is_data => {
+                self.skip(step.consumed as u64);
+                return Ok(step.consumed);
+            }
             HttpEvent::NeedMore | HttpEvent::BodyEnd => {}
             HttpEvent::Request(request) => {
                 self.switch = Switch::asked_for(&request);
@@ -341,6 +346,23 @@ impl Inspection {
             self.reader = Reader::Settled;
         }
     }
+}
+
+/// The part of `rest` to show to the reader at once, and whether it is data of a chunk. Where the
+/// chunks end is judged, so framing is remembered; their data is not, or an upload would have to
+/// wait until the server has acknowledged each few of them.
+fn chunk_piece<'a>(reader: &RequestReader, rest: &'a [u8]) -> (&'a [u8], bool) {
+    let len = match reader.chunk_data() {
+        None => rest.len(),
+        // One line: what follows it may be data.
+        Some(0) => rest
+            .iter()
+            .position(|&b| b == b'\n')
+            .map_or(rest.len(), |at| at + 1),
+        Some(left) => usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len())),
+    };
+    let is_data = reader.chunk_data().is_some_and(|left| left > 0);
+    (rest.get(..len).unwrap_or(rest), is_data)
 }
 
 fn judge_http(rules: &RuleSet, request: Request) -> Result<L7Facts, Refused> {

@@ -258,6 +258,32 @@ fn a_chunked_body_is_followed_to_its_end() {
 }
 
 #[test]
+fn the_framing_of_chunks_is_remembered_and_their_data_is_not() {
+    let (mut gate, mut conn) = opened();
+    conn.send(
+        &mut gate,
+        b"PUT /upload/a HTTP/1.1\r\nHost: api.example.com\r\nTransfer-Encoding: chunked\r\n\r\n",
+    );
+    let chunk = [&b"8000\r\n"[..], &[b'x'; 0x8000], b"\r\n"].concat();
+    // Many times what may be remembered, and the server acknowledges nothing of it.
+    for _ in 0..100 {
+        let out = conn.send(&mut gate, &chunk);
+        assert_eq!(delivered(&out, Outbound).len(), chunk.len());
+    }
+    assert_eq!(gate.engine.counters().kept_full, 0);
+    let start = conn.client_seq.wrapping_sub(chunk.len() as u32);
+    let out = conn.send_at(&mut gate, start, b"0\r\n\r\nGET /admin HTTP/1.1\r\n");
+    assert_eq!(
+        out,
+        [],
+        "the body would end, and a request begin, elsewhere"
+    );
+    assert_eq!(gate.engine.counters().retransmission_differs, 1);
+    let out = conn.send_at(&mut gate, start, &chunk);
+    assert_eq!(delivered(&out, Outbound).len(), chunk.len());
+}
+
+#[test]
 fn bodies_longer_than_the_sequence_space_are_granted_piece_by_piece() {
     let (mut gate, mut conn) = opened();
     let length = 10u64 << 30;

@@ -50,6 +50,15 @@ impl ChunkReader {
         }
     }
 
+    /// Inside a chunk: how many of its bytes are still to come; 0 outside.
+    pub(super) fn data_left(&self) -> u64 {
+        if let State::Data(left) = self.state {
+            left
+        } else {
+            0
+        }
+    }
+
     /// Reads the next piece. `Some`: the body ends behind so many bytes of it.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
         let mut at = 0;

@@ -149,6 +149,17 @@ impl RequestReader {
         }
     }
 
+    /// In a chunked body: how many bytes of data come before the next byte of framing, 0 where
+    /// framing is being read. Unlike [`opaque_body`](Self::opaque_body) they must be shown to the
+    /// reader; but nothing depends on what they are.
+    pub fn chunk_data(&self) -> Option<u64> {
+        if let Phase::Chunked(chunks) = &self.phase {
+            Some(chunks.data_left())
+        } else {
+            None
+        }
+    }
+
     /// These many bytes of the body went by unseen. When they were the last, the reader is at a
     /// boundary; no `BodyEnd` follows. More than the body has, or outside of a body of known
     /// length: everything from now on is refused, since a head may have gone by unseen.

@@ -117,6 +117,12 @@ pub fn save(run_dir: &Path, policy: Fingerprint, flows: Vec<Remembered>) -> std:
     std::fs::rename(new, path)
 }
 
+/// Removes what was left for the next agent.
+pub fn forget(run_dir: &Path) {
+    // Nothing there is as good; what cannot be removed could not have been written either.
+    let _ = std::fs::remove_file(run_dir.join(FILE));
+}
+
 fn read(path: &Path) -> std::io::Result<Option<Contents>> {
     let file = match std::fs::File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

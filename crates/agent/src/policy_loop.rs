@@ -11,7 +11,7 @@ use tollgate_policy::{PolicySet, Side};
 use crate::api::EndpointStatus;
 use crate::control::Command;
 use crate::endpoints::{Endpoints, Placement, Wanted};
-use crate::memory::Fingerprint;
+use crate::memory::{self, Fingerprint};
 use crate::record::Names;
 use crate::sources::{self, LoadError, Loaded};
 use crate::state::{PolicyState, State};
@@ -38,6 +38,8 @@ pub struct PolicyLoop {
     seen: Fingerprint,
     /// Of the policy in force.
     applied: Fingerprint,
+    /// The next agent would find that fingerprint, whatever became of this one.
+    noted: bool,
 }
 
 impl PolicyLoop {
@@ -51,6 +53,7 @@ impl PolicyLoop {
             endpoints,
             seen,
             applied: seen,
+            noted: false,
         };
         this.apply(loaded);
         Ok(this)
@@ -59,6 +62,19 @@ impl PolicyLoop {
     /// Of the policy in force.
     pub fn fingerprint(&self) -> Fingerprint {
         self.applied
+    }
+
+    /// Notes for the next agent under which policy the kernel's flows were decided, so that it lets
+    /// them go on also when this one is killed. Only once every worker has judged its flows under
+    /// that policy: until then there is no note, and the next agent judges them all again.
+    pub fn note(&mut self) {
+        if self.noted || !self.state.applied_everywhere() {
+            return;
+        }
+        match memory::save(&self.state.config.run_dir, self.applied, Vec::new()) {
+            Ok(()) => self.noted = true,
+            Err(error) => tracing::debug!(%error, "cannot note the policy for the next agent"),
+        }
     }
 
     /// Takes over what the kernel knows from an earlier agent and gives identifiers. Nothing new is
@@ -88,6 +104,7 @@ impl PolicyLoop {
             Ok(Ok(None)) => Outcome::Unchanged,
             Ok(Ok(Some((fingerprint, Ok(loaded))))) => {
                 (self.seen, self.applied) = (fingerprint, fingerprint);
+                self.forget_note();
                 self.apply(loaded);
                 Outcome::Applied
             }
@@ -102,6 +119,14 @@ impl PolicyLoop {
                 self.reject(error.lines())
             }
             Err(error) => self.reject(vec![format!("the compiler failed: {error}")]),
+        }
+    }
+
+    /// Before flows are decided under another policy than the noted one.
+    fn forget_note(&mut self) {
+        if self.noted {
+            memory::forget(&self.state.config.run_dir);
+            self.noted = false;
         }
     }
 
@@ -290,6 +315,7 @@ spec:
     fn agent(dir: &Path) -> (Arc<State>, Arc<Inbox>) {
         let overrides = Overrides {
             policy_dir: Some(dir.to_owned()),
+            run_dir: Some(dir.to_owned()),
             ..Overrides::default()
         };
         let config = Config::parse(Path::new("t"), "", overrides).unwrap();
@@ -363,6 +389,38 @@ spec:
         assert_eq!(policies.reload().await, Outcome::Applied);
         assert_eq!(state.policy_status().stale, None);
         assert_eq!(generations(&inbox), [3]);
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_killed_has_noted_what_its_workers_had_applied() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("inventory.yaml"), INVENTORY).unwrap();
+        let file = dir.path().join("web.yaml");
+        fs::write(&file, policy("a.example")).unwrap();
+        let (state, _inbox) = agent(dir.path());
+        let mut policies = PolicyLoop::start(Arc::clone(&state), Endpoints::default()).unwrap();
+        let note = dir.path().join(memory::FILE);
+        let applies = |generation| {
+            state.workers()[0]
+                .counters
+                .policy_generation
+                .set(generation)
+        };
+
+        policies.note();
+        assert!(!note.exists(), "the worker has judged nothing yet");
+        applies(1);
+        policies.note();
+        assert!(note.exists());
+
+        fs::write(&file, policy("b.example")).unwrap();
+        assert_eq!(policies.reload().await, Outcome::Applied);
+        policies.note();
+        assert!(!note.exists(), "flows may be decided under either policy");
+        applies(2);
+        policies.note();
+        let memory = memory::Memory::take(dir.path(), policies.fingerprint());
+        assert!(memory.unchanged && memory.is_empty());
     }
 
     #[tokio::test]

@@ -418,7 +418,10 @@ async fn control(
                     links = watch_links()?;
                 }
             },
-            _ = closed.tick() => pass_on_closed(state),
+            _ = closed.tick() => {
+                pass_on_closed(state);
+                policy.note();
+            }
             _ = retry.tick() => policy.attach(),
             Some(failure) = failures.recv() => {
                 // Its queue is read by nobody: better all of it anew than a part of it dead.

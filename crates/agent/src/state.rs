@@ -97,6 +97,13 @@ impl State {
         self.workers.get().map_or(&[], Vec::as_slice)
     }
 
+    /// Whether every worker has judged all of its flows under the policy in force.
+    pub fn applied_everywhere(&self) -> bool {
+        let generation = self.policy.load().generation;
+        let judges = |worker: &WorkerHandle| worker.counters.policy_generation.get() == generation;
+        !self.workers().is_empty() && self.workers().iter().all(judges)
+    }
+
     /// Does something with the data path; `None` before it is loaded.
     pub fn with_kernel<T>(&self, act: impl FnOnce(&mut dyn Kernel) -> T) -> Option<T> {
         let mut kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);

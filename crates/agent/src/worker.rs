@@ -90,6 +90,7 @@ pub struct Worker {
     live: Live,
     inbox: Arc<Inbox>,
     last_tick: Duration,
+    generation: u64,
 }
 
 impl Worker {
@@ -112,6 +113,7 @@ impl Worker {
             live,
             inbox: context.inbox,
             last_tick: Duration::ZERO,
+            generation: 0,
         }
     }
 
@@ -157,7 +159,7 @@ impl Worker {
             let now = monotonic();
             match command {
                 Command::PolicyChanged(table) => {
-                    self.live.counters.policy_generation.set(table.generation);
+                    self.generation = table.generation;
                     self.engine.set_policy(now, table, &mut self.live);
                 }
                 Command::FlowClosed(keys) => {
@@ -223,6 +225,8 @@ impl Worker {
         counters.publish(self.engine.counters());
         counters.flows.set(self.engine.flow_count() as u64);
         counters.held_bytes.set(self.engine.held_bytes() as u64);
+        // Here and not where the command is obeyed: now every flow, adopted ones too, is judged.
+        counters.policy_generation.set(self.generation);
     }
 }
 

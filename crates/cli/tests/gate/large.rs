@@ -5,6 +5,7 @@ use std::net::{Ipv6Addr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::pipe::fcntl_setpipe_size;
 use tollgate_lab::lab::Place;
 use tollgate_lab::names::Family;
 
@@ -42,28 +43,26 @@ fn measured(bed: &mut Bed, what: &str, work: fn(&Bed) -> String) {
     assert!(frames < FRAMES, "{what}: {frames} frames came up");
 }
 
-/// A stream without repetition, faster than any hash: AES in counter mode over zeros.
+/// A stream without repetition, faster than any hash: AES in counter mode over zeros, of which
+/// the first [`BYTES`] are used.
 fn generator() -> Child {
-    let line = format!(
-        "openssl enc -aes-128-ctr -nosalt -K 000102030405060708090a0b0c0d0e0f \
-         -iv 00000000000000000000000000000000 -in /dev/zero 2>/dev/null | head -c {BYTES}"
-    );
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", &line])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    command.spawn().unwrap()
+    let line = "enc -aes-128-ctr -nosalt -K 000102030405060708090a0b0c0d0e0f \
+                -iv 00000000000000000000000000000000 -in /dev/zero";
+    let mut command = Command::new("openssl");
+    command.args(line.split_whitespace()).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let child = command.spawn().unwrap();
+    fcntl_setpipe_size(child.stdout.as_ref().unwrap(), CHUNK).unwrap();
+    child
 }
 
+/// Several times as fast as sha256sum, which does without the processor's instructions for it.
 fn hasher() -> Child {
     let mut command = Command::new("openssl");
-    // Several times as fast as sha256sum, which does without the processor's instructions for it.
-    command
-        .args(["sha256", "-r"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
-    command.spawn().unwrap()
+    command.args(["sha256", "-r"]).stdin(Stdio::piped());
+    let child = command.stdout(Stdio::piped()).spawn().unwrap();
+    fcntl_setpipe_size(child.stdin.as_ref().unwrap(), CHUNK).unwrap();
+    child
 }
 
 /// Reads exactly [`BYTES`] and returns their hash.
@@ -86,7 +85,8 @@ fn send(to: &mut TcpStream) -> io::Result<()> {
     let mut child = generator();
     let mut from: ChildStdout = child.stdout.take().unwrap();
     let sent = copy(&mut from, to);
-    drop(from);
+    // It would go on for ever.
+    let _ = child.kill();
     let _ = child.wait();
     sent
 }

@@ -234,6 +234,10 @@ static __always_inline void note_segment(struct tg_flow *flow, struct tg_directi
 		else
 			d->max_ack = s->ack;
 	}
+	if ((s->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
+		d->syn_ack = s->ack;
+		bits |= TG_SEEN_SYN_ACK;
+	}
 	if (s->flags & TCP_FIN)
 		bits |= TG_SEEN_FIN;
 	note_state(flow, key, bits, direction);

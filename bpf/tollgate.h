@@ -11,7 +11,7 @@
 #include "bpf_helpers.h"
 
 /* Layout of every map below. User space refuses to adopt pinned maps of another version. */
-#define TG_ABI_VERSION 1
+#define TG_ABI_VERSION 2
 
 /*
  * skb->mark of a packet that the engine gave back ("toll"). Set by tg_from_tap, cleared by the
@@ -74,7 +74,7 @@ struct tg_direction {
 	__u32 end;   /* first sequence number behind it; end - start < 2^31 */
 	__u32 max_ack; /* valid if TG_SEEN_ACK */
 	__u32 max_seq; /* end of the highest segment, FIN counted; valid if TG_SEEN_SEQ */
-	__u32 pad;
+	__u32 syn_ack; /* what the latest SYN-ACK acknowledged; valid if TG_SEEN_SYN_ACK */
 	__u64 packets;
 	__u64 bytes; /* of whole frames */
 };
@@ -84,6 +84,7 @@ struct tg_direction {
 #define TG_SEEN_SEQ 2u
 #define TG_SEEN_FIN 4u
 #define TG_SEEN_RST 8u
+#define TG_SEEN_SYN_ACK 16u
 #define TG_SEEN_SHIFT 8
 
 /* tg_flows value */

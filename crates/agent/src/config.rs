@@ -197,7 +197,7 @@ pub struct Overrides {
     pub pin_dir: Option<PathBuf>,
     /// Name of the TAP.
     pub tap: Option<String>,
-    /// Worker threads; 0: one per core.
+    /// Worker threads; 0: one for two cores.
     pub workers: Option<usize>,
     /// File of the verdict log, or `off`.
     pub verdict_log: Option<String>,
@@ -361,8 +361,9 @@ fn log_path(value: Option<String>, run_dir: &Path) -> Option<PathBuf> {
 
 fn worker_count(wanted: usize) -> Result<usize, ConfigError> {
     if wanted > MAX_WORKERS {
-        let message =
-            format!("{wanted} is more than a TAP has queues; 0 (one per core) to {MAX_WORKERS}");
+        let message = format!(
+            "{wanted} is more than a TAP has queues; 0 (one for two cores) to {MAX_WORKERS}"
+        );
         return Err(ConfigError::Value {
             field: "workers",
             message,
@@ -370,7 +371,9 @@ fn worker_count(wanted: usize) -> Result<usize, ConfigError> {
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(if wanted == 0 {
-        cores.min(MAX_WORKERS)
+        // The other half belongs to those whose traffic it is. One worker with several frames at
+        // hand is cheaper than two that wake for one each.
+        (cores / 2).clamp(1, MAX_WORKERS)
     } else {
         wanted
     })

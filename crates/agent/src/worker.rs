@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 use tollgate_datapath::flows::FlowMap;
+use tollgate_datapath::sched;
 use tollgate_datapath::tap::{MAX_FRAME_LEN, TapQueue};
 use tollgate_engine::cache::{CacheEntry, Progress};
 use tollgate_engine::event::Event;
@@ -122,6 +123,9 @@ impl Worker {
     /// # Errors
     /// Waiting for or reading the TAP failed for good: the device is gone.
     pub fn run(mut self) -> io::Result<Vec<Remembered>> {
+        if let Err(error) = sched::batch() {
+            tracing::warn!(%error, "the worker may preempt what it serves");
+        }
         let mut frame = vec![0; MAX_FRAME_LEN];
         loop {
             if self.wait()? && !self.obey() {

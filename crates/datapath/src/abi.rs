@@ -7,7 +7,7 @@ use tollgate_engine::key::FlowKey;
 use tollgate_wire::tag::EndpointId;
 
 /// `TG_ABI_VERSION`
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 /// `TG_FLOWS_MAX`
 pub const FLOWS_MAX: u32 = 131_072;
 /// `TG_GOVERNED`
@@ -64,7 +64,7 @@ pub struct Direction {
     end: u32,
     max_ack: u32,
     max_seq: u32,
-    pad: u32,
+    syn_ack: u32,
     packets: u64,
     bytes: u64,
 }
@@ -97,6 +97,7 @@ const SEEN_ACK: u32 = 1;
 const SEEN_SEQ: u32 = 2;
 const SEEN_FIN: u32 = 4;
 const SEEN_RST: u32 = 8;
+const SEEN_SYN_ACK: u32 = 16;
 const SEEN_SHIFT: usize = 8;
 
 const STEER_DIVERT: u32 = 0;
@@ -195,6 +196,7 @@ impl Direction {
             bytes: self.bytes,
             max_ack: (seen & SEEN_ACK != 0).then_some(self.max_ack),
             max_seq: (seen & SEEN_SEQ != 0).then_some(self.max_seq),
+            syn_ack: (seen & SEEN_SYN_ACK != 0).then_some(self.syn_ack),
             fin: seen & SEEN_FIN != 0,
             rst: seen & SEEN_RST != 0,
         }

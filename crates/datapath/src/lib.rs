@@ -19,6 +19,8 @@ pub mod flows;
 mod hook;
 mod ifreq;
 pub mod links;
+mod qdisc;
+pub mod sched;
 pub mod steer;
 mod sys;
 pub mod tap;

@@ -14,6 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::Error;
 use crate::ifreq::IfRequest;
 use crate::links;
+use crate::qdisc;
 
 const DEVICE: &str = "/dev/net/tun";
 /// `struct virtio_net_hdr_v1`: with `num_buffers`, as virtio 1.0 has it.
@@ -91,6 +92,7 @@ impl Tap {
         let offloads = first.set_offloads(offloads, name)?;
         silence(name);
         let ifindex = configure(name)?;
+        qdisc::set_noqueue(ifindex)?;
         Ok(Self {
             name: name.to_owned(),
             ifindex,

@@ -42,6 +42,8 @@ pub struct DirectionProgress {
     pub max_ack: Option<u32>,
     /// TCP: highest sequence number (end of segment, FIN counted) that passed, if any did.
     pub max_seq: Option<u32>,
+    /// TCP: what the latest SYN-ACK acknowledged, if one passed.
+    pub syn_ack: Option<u32>,
     /// TCP: a FIN passed.
     pub fin: bool,
     /// TCP: an RST passed.

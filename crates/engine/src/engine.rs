@@ -9,12 +9,12 @@ use tollgate_wire::packet::{self, Fragment, L4};
 use tollgate_wire::tag::{EndpointId, Tag};
 use tollgate_wire::vnet::VNET_HDR_LEN;
 
-use crate::cache::{CacheEntry, Steer};
+use crate::cache::{CacheEntry, Progress, Steer};
 use crate::counters::Counters;
 use crate::datagram::{is_icmp_error, key_of, likely_opener, opener};
 use crate::deny::{self, Why};
 use crate::event::{Event, EventKind, L7Facts};
-use crate::flow::{Flow, State};
+use crate::flow::{Flow, State, of_direction};
 use crate::flow_table::{FlowSummary, FlowTable, TableFull};
 use crate::fragment::{FragmentKey, Fragments};
 use crate::inspect::Inspection;
@@ -405,7 +405,7 @@ impl Engine {
     fn insert(&mut self, flow: Flow, now: Duration) {
         self.counters.flows_opened += 1;
         let id = flow.id;
-        let patience = patience(&flow, &self.limits);
+        let patience = patience(&flow, &flow.seen, &self.limits);
         let index = self.flows.insert(flow);
         self.wheel.arm(now + patience, Alarm { index, id });
     }
@@ -581,7 +581,10 @@ fn inspect<O: Output>(
 ) {
     let Some(syn) = flow.syn else { return };
     flow.rule = Some(rules.rule().clone());
-    flow.state = State::Inspect(Box::new(Inspection::new(rules, syn.wrapping_add(1))));
+    let inspection = Inspection::new(rules, syn.wrapping_add(1));
+    // From here on the handshake is the kernel's; the client's first byte comes up.
+    tcp::update_cache(flow, &inspection, ctx);
+    flow.state = State::Inspect(Box::new(inspection));
     tcp::forward_syn(packet, ctx);
 }
 
@@ -657,6 +660,13 @@ fn is_handshaking(flow: &Flow) -> bool {
     matches!(&flow.state, State::Inspect(inspection) if !inspection.established)
 }
 
+/// The server has answered, whatever it answered: a client may wait long before its first byte.
+fn has_syn_ack(flow: &Flow, progress: &Progress) -> bool {
+    of_direction(progress, flow.client_direction().reverse())
+        .syn_ack
+        .is_some()
+}
+
 /// The flow of the packet that an ICMP error quotes.
 fn quoted_key(packet: &Packet<'_>) -> Option<FlowKey> {
     let quoted = packet::icmp_quoted(packet.ethernet(), &packet.layout)?;
@@ -680,11 +690,13 @@ fn quoted_key(packet: &Packet<'_>) -> Option<FlowKey> {
 }
 
 /// How long a flow may be silent before it is forgotten.
-fn patience(flow: &Flow, limits: &Limits) -> Duration {
+fn patience(flow: &Flow, progress: &Progress, limits: &Limits) -> Duration {
     match &flow.state {
         State::Denied(_) => DENIED_LINGER,
         _ if flow.key.protocol != TCP => limits.datagram_idle,
-        _ if is_handshaking(flow) => limits.tcp_handshake,
+        State::Inspect(inspection) if !inspection.established && !has_syn_ack(flow, progress) => {
+            limits.tcp_handshake
+        }
         State::Open | State::Lost | State::Inspect(_) => limits.tcp_idle,
     }
 }
@@ -699,9 +711,9 @@ fn time_left<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) -> Option<Duration> {
     let patience = if flow.closing || (Flow::has_ended(&progress) && flow.key.protocol == TCP) {
         LINGER
     } else if progress.outbound.fin || progress.inbound.fin {
-        patience(flow, ctx.limits).min(silent + HALF_CLOSED_CHECK)
+        patience(flow, &progress, ctx.limits).min(silent + HALF_CLOSED_CHECK)
     } else {
-        patience(flow, ctx.limits)
+        patience(flow, &progress, ctx.limits)
     };
     (silent < patience).then(|| patience - silent)
 }

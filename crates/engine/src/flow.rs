@@ -279,6 +279,9 @@ fn note_tcp(seen: &mut DirectionProgress, tcp: &TcpHeader, payload_len: usize) {
     if flags.ack() && !flags.rst() {
         seen.max_ack = later(seen.max_ack, Some(tcp.ack));
     }
+    if flags.is_syn_ack() {
+        seen.syn_ack = Some(tcp.ack);
+    }
     if !flags.rst() {
         seen.max_seq = later(seen.max_seq, Some(segment_end(tcp, payload_len)));
     }
@@ -290,6 +293,7 @@ fn merge(a: DirectionProgress, b: DirectionProgress) -> DirectionProgress {
         bytes: a.bytes + b.bytes,
         max_ack: later(a.max_ack, b.max_ack),
         max_seq: later(a.max_seq, b.max_seq),
+        syn_ack: b.syn_ack.or(a.syn_ack),
         fin: a.fin || b.fin,
         rst: a.rst || b.rst,
     }

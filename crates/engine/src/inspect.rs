@@ -55,7 +55,8 @@ enum Reader {
 
 pub(crate) struct Inspection {
     pub rules: Arc<RuleSet>,
-    /// The server has answered the SYN.
+    /// The server is known to have answered the SYN. The kernel passes and notes the SYN-ACK; the
+    /// engine looks when the client's first byte comes.
     pub established: bool,
     pub stream: ClientStream,
     /// Requests let through.
@@ -105,7 +106,7 @@ impl Inspection {
 
     /// What the kernel may do on its own in this state: (client's direction, server's direction).
     pub(crate) fn steering(&self) -> (Steer, Steer) {
-        if !self.established || self.response.is_some() {
+        if self.response.is_some() {
             return (Steer::Divert, Steer::Divert);
         }
         if self.is_settled() {

@@ -76,17 +76,10 @@ fn server_segment<O: Output>(
     ctx: &mut Ctx<'_, O>,
 ) {
     if tcp.flags.is_syn_ack() {
-        if !inspection.established && tcp.ack == inspection.stream.next() {
-            inspection.established = true;
-            update_cache(flow, inspection, ctx);
-        }
+        inspection.established |= tcp.ack == inspection.stream.next();
         return ctx.forward(packet.frame);
     }
     let payload = packet.payload();
-    if !inspection.established && !payload.is_empty() {
-        ctx.counters.before_handshake += 1;
-        return;
-    }
     let Some(watch) = &mut inspection.response else {
         return ctx.forward(packet.frame);
     };
@@ -129,7 +122,7 @@ fn client_segment<O: Output>(
     if payload.is_empty() {
         return empty_segment(flow, inspection, packet, tcp, ctx);
     }
-    if !inspection.established {
+    if !is_established(flow, inspection, ctx) {
         ctx.counters.before_handshake += 1;
         return;
     }
@@ -152,6 +145,21 @@ fn client_segment<O: Output>(
             return;
         }
     }
+}
+
+/// Whether the server has answered this flow's SYN with a SYN-ACK. Any other acknowledgement proves
+/// nothing: it may belong to an older connection between the same ports.
+fn is_established<O: Output>(
+    flow: &Flow,
+    inspection: &mut Inspection,
+    ctx: &mut Ctx<'_, O>,
+) -> bool {
+    if !inspection.established {
+        let progress = flow.progress(ctx);
+        let server = of_direction(&progress, flow.client_direction().reverse());
+        inspection.established = server.syn_ack == Some(inspection.stream.next());
+    }
+    inspection.established
 }
 
 /// A frame that was held was parsed once already, so this cannot fail; if it does, it is dropped.
@@ -368,7 +376,11 @@ fn is_quiet(flow: &Flow, inspection: &Inspection, client_ack: u32) -> bool {
 
 /// Brings the kernel's entry in line with the inspection, before the frame that changed it goes
 /// out: what follows the frame must meet the new entry.
-fn update_cache<O: Output>(flow: &mut Flow, inspection: &Inspection, ctx: &mut Ctx<'_, O>) {
+pub(crate) fn update_cache<O: Output>(
+    flow: &mut Flow,
+    inspection: &Inspection,
+    ctx: &mut Ctx<'_, O>,
+) {
     let client_is_local = flow.client_direction() == tollgate_wire::tag::Direction::Outbound;
     flow.put_cache(inspection.cache_entry(client_is_local), ctx);
 }

@@ -282,6 +282,9 @@ impl Gate {
 fn note(noted: &mut DirectionProgress, tcp: Option<TcpHeader>, len: u32) {
     noted.packets += 1;
     let Some(tcp) = tcp else { return };
+    if tcp.flags.is_syn_ack() {
+        noted.syn_ack = Some(tcp.ack);
+    }
     noted.fin |= tcp.flags.fin();
     noted.rst |= tcp.flags.rst();
     if !tcp.flags.rst() {

@@ -197,7 +197,7 @@ pub struct Overrides {
     pub pin_dir: Option<PathBuf>,
     /// Name of the TAP.
     pub tap: Option<String>,
-    /// Worker threads; 0: one for two cores.
+    /// Worker threads; 0: one per core.
     pub workers: Option<usize>,
     /// File of the verdict log, or `off`.
     pub verdict_log: Option<String>,
@@ -361,9 +361,8 @@ fn log_path(value: Option<String>, run_dir: &Path) -> Option<PathBuf> {
 
 fn worker_count(wanted: usize) -> Result<usize, ConfigError> {
     if wanted > MAX_WORKERS {
-        let message = format!(
-            "{wanted} is more than a TAP has queues; 0 (one for two cores) to {MAX_WORKERS}"
-        );
+        let message =
+            format!("{wanted} is more than a TAP has queues; 0 (one per core) to {MAX_WORKERS}");
         return Err(ConfigError::Value {
             field: "workers",
             message,
@@ -371,9 +370,10 @@ fn worker_count(wanted: usize) -> Result<usize, ConfigError> {
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(if wanted == 0 {
-        // The other half belongs to those whose traffic it is. One worker with several frames at
-        // hand is cheaper than two that wake for one each.
-        (cores / 2).clamp(1, MAX_WORKERS)
+        // A frame is then handled on the CPU that it came up on, without waking another one: with
+        // client and server on two CPUs two workers had 0.9 of the request rate without policy,
+        // one had 0.65.
+        cores.clamp(1, MAX_WORKERS)
     } else {
         wanted
     })

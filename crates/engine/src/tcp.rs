@@ -6,6 +6,7 @@ use tollgate_wire::packet::TcpHeader;
 
 use crate::cache::{CacheEntry, Steer};
 use crate::deny::{self, Position};
+use crate::event::L7Facts;
 use crate::flow::{Flow, State, of_direction};
 use crate::inspect::{Inspection, Refused, Tell};
 use crate::output::Output;
@@ -341,22 +342,26 @@ fn judge<O: Output>(
         deny::refuse_stream(flow, at, may_answer, refused, ctx);
         return false;
     }
-    if let Some(last) = let_through.last() {
-        inspection.last_request_ack = tcp.ack;
-        if let Some(watch) = &mut inspection.response {
-            watch.starts_at(tcp.ack);
-        }
-        for facts in &let_through {
-            let tell = match facts {
-                crate::event::L7Facts::Http { .. } => Tell::Http { head_only: false },
-                crate::event::L7Facts::Tls { .. } => Tell::Tls,
-            };
-            count(true, &tell, ctx);
-            deny::report_allowed(flow, Some(facts), ctx);
-        }
-        flow.facts = Some(last.clone());
+    if let_through.is_empty() {
+        return true;
     }
+    inspection.last_request_ack = tcp.ack;
+    if let Some(watch) = &mut inspection.response {
+        watch.starts_at(tcp.ack);
+    }
+    for facts in &let_through {
+        count(true, &tell_of(facts), ctx);
+        deny::report_allowed(flow, Some(facts), ctx);
+    }
+    flow.facts = let_through.pop();
     true
+}
+
+fn tell_of(facts: &L7Facts) -> Tell {
+    match facts {
+        L7Facts::Http { .. } => Tell::Http { head_only: false },
+        L7Facts::Tls { .. } => Tell::Tls,
+    }
 }
 
 fn count<O>(judged: bool, tell: &Tell, ctx: &mut Ctx<'_, O>) {

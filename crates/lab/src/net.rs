@@ -86,7 +86,6 @@ pub fn create(names: &Names, mtu: Mtu, outside: Outside) -> Result<()> {
     masquerade(names)?;
     sysctl(&names.node, &SYSCTL_NODE)?;
     routes(names)?;
-    steer_receive(names)?;
     match outside {
         Outside::Veth => Ok(()),
         Outside::Wire => like_a_wire(names),
@@ -217,30 +216,6 @@ fn masquerade(names: &Names) -> Result<()> {
         .in_netns(&names.node)
         .run()
         .map(drop)
-}
-
-/// Receive packet steering on every interface: a flow's packets stay on one CPU even when the
-/// sender moves to another, so they are not reordered on the way.
-fn steer_receive(names: &Names) -> Result<()> {
-    let Names { pod, node, out, .. } = names;
-    let cpus = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(32);
-    let mask = (1u64 << cpus) - 1;
-    for (ns, dev) in [
-        (pod, INNER_IF),
-        (node, POD_HOST_IF),
-        (node, UPLINK_IF),
-        (out, INNER_IF),
-    ] {
-        // The interface's own /sys is visible only with a sysfs of the namespace, which is what
-        // `ip netns exec` mounts.
-        let script = format!("echo {mask:x} > /sys/class/net/{dev}/queues/rx-0/rps_cpus");
-        Cmd::line(&format!("ip netns exec {ns} sh -c"))
-            .arg(script)
-            .run()?;
-    }
-    Ok(())
 }
 
 /// Frames from the outside cross at MTU size with full checksums, and the node's uplink merges them

@@ -28,7 +28,7 @@ pub struct Args {
     /// Name of the TAP
     #[arg(long, value_name = "NAME")]
     tap: Option<String>,
-    /// Worker threads; 0: one for two cores
+    /// Worker threads; 0: one per core
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
     /// File of the verdict log, or `off`

@@ -19,8 +19,9 @@ use crate::traffic::{BulkResult, parse_result};
 /// Ports of the sink for uploads.
 const SINK_HTTP: u16 = 8080;
 const SINK_HTTPS: u16 = 8443;
-/// Connections of wrk for rates of requests: enough that client and server are always busy.
-const REQUEST_CONNECTIONS: usize = 32;
+/// Connections of wrk for rates of requests: enough that client, server and a worker between them
+/// always find something to do. With 32 all three wait for each other at times, on idle CPUs.
+const REQUEST_CONNECTIONS: usize = 128;
 /// Connections of wrk for rates of new connections.
 const NEW_CONNECTIONS: usize = 16;
 /// Time that a helper may take on top of the time measured.

@@ -296,12 +296,9 @@ pub(crate) fn reset_sender<O: Output>(
     if tcp.flags.rst() {
         return;
     }
-    let end = segment_end(tcp, packet.payload().len());
-    let (seq, ack, flags) = if tcp.flags.ack() {
-        (tcp.ack, end, TcpFlags::RST | TcpFlags::ACK)
-    } else {
-        (0, end, TcpFlags::RST | TcpFlags::ACK)
-    };
+    let ack = segment_end(tcp, packet.payload().len());
+    let seq = if tcp.flags.ack() { tcp.ack } else { 0 };
+    let flags = TcpFlags::RST | TcpFlags::ACK;
     send(
         flow,
         packet.direction().reverse(),

@@ -184,7 +184,7 @@ pub fn up(options: &UpOptions) -> Result<Lab> {
 impl Lab {
     fn make(&mut self, options: &UpOptions) -> Result<()> {
         let names = &self.names;
-        fs::create_dir_all(names.procs()).doing("creating", names.procs())?;
+        create_state_dir(&names.procs())?;
         let me = i32::try_from(std::process::id()).unwrap_or(0);
         procs::record(&names.procs(), OWNER, me)?;
         mount_at(
@@ -251,6 +251,19 @@ impl Lab {
         self.kept = true;
         remove(&self.names)
     }
+}
+
+/// Creates a lab's directory. Another lab that ends at this moment removes the common root if that is
+/// empty, perhaps between two steps of this: then it is made again.
+fn create_state_dir(path: &Path) -> Result<()> {
+    const TRIES: usize = 5;
+    for _ in 1..TRIES {
+        match fs::create_dir_all(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            done => return done.doing("creating", path),
+        }
+    }
+    fs::create_dir_all(path).doing("creating", path)
 }
 
 impl Drop for Lab {

@@ -1,7 +1,7 @@
-//! What 10,000 rules cost. Ignored by default, since only a release build on a quiet machine says
-//! anything: `cargo test --release -p tollgate-policy --test speed -- --ignored --nocapture`.
+//! What 10,000 rules cost on this machine, printed: `cargo run --release -p tollgate-policy --example speed`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
 
+#[path = "../tests/common/mod.rs"]
 mod common;
 
 use std::fmt::Write as _;
@@ -83,8 +83,6 @@ fn per_call(mut work: impl FnMut()) -> Duration {
     start.elapsed() / CALLS
 }
 
-#[test]
-#[ignore = "measures; needs a release build"]
 fn ten_thousand_rules() {
     for (name, policy, words) in shapes() {
         let start = Instant::now();
@@ -102,13 +100,9 @@ fn ten_thousand_rules() {
             "{name}: compiled in {compiled:?} ({} bytes), decided in {took:?}",
             policy.len()
         );
-        assert!(compiled < Duration::from_secs(1), "{name}");
-        assert!(took < Duration::from_micros(1), "{name}");
     }
 }
 
-#[test]
-#[ignore = "measures; needs a release build"]
 fn ten_thousand_items() {
     type Item = fn(usize) -> String;
     let shapes: &[(&str, Item)] = &[
@@ -155,7 +149,10 @@ fn ten_thousand_items() {
             black_box(set.judge_http(black_box(&request("h9999.example.com:80"))));
         });
         println!("{name}: compiled in {compiled:?}, three judgements in {took:?}");
-        assert!(compiled < Duration::from_secs(1), "{name}");
-        assert!(took < Duration::from_micros(3), "{name}");
     }
+}
+
+fn main() {
+    ten_thousand_rules();
+    ten_thousand_items();
 }

@@ -126,6 +126,9 @@ pub(crate) fn refuse_stream<O: Output>(
         Tell::Http { .. } | Tell::Tls | Tell::Reset => None,
     };
     let facts = refused.facts.clone();
+    if facts.is_some() {
+        flow.facts.clone_from(&facts);
+    }
     let (reason, detail) = (refused.reason, refused.detail.to_owned());
     report(
         flow,

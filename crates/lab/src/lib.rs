@@ -3,7 +3,7 @@
 //!
 //! * [`lab`]: `up`, `down`, `list`, `exec`
 //! * [`demo`]: shows what a policy lets through, refuses, and costs
-//! * [`bench`]: measures with and without policy, as ratios
+//! * [`mod@bench`]: measures with and without policy, as ratios
 //! * [`traffic`]: the load generators, run inside the namespaces as hidden subcommands
 //!
 //! Everything needs root. Everything that is made lies in namespaces named `tg-<lab>-*` and under

@@ -11,7 +11,7 @@
 #include "bpf_helpers.h"
 
 /* Layout of every map below. User space refuses to adopt pinned maps of another version. */
-#define TG_ABI_VERSION 2
+#define TG_ABI_VERSION 3
 
 /*
  * skb->mark of a packet that the engine gave back ("toll"). Set by tg_from_tap, cleared by the
@@ -77,6 +77,11 @@ struct tg_direction {
 	__u32 syn_ack; /* what the latest SYN-ACK acknowledged; valid if TG_SEEN_SYN_ACK */
 	__u64 packets;
 	__u64 bytes; /* of whole frames */
+	/*
+	 * The two directions are written on different CPUs. 80 bytes between what is hot keep them off
+	 * each other's cache lines wherever the entry begins.
+	 */
+	__u64 apart[10];
 };
 
 /* tg_flow.state: bits of direction d are shifted left by TG_SEEN_SHIFT * d. */
@@ -89,10 +94,11 @@ struct tg_direction {
 
 /* tg_flows value */
 struct tg_flow {
-	struct tg_direction dir[2]; /* [TG_OUTBOUND], [TG_INBOUND] */
 	__u64 last_seen_ns;	    /* CLOCK_MONOTONIC, coarse */
 	__u32 state;		    /* TG_SEEN_* of both directions */
 	__u32 pad;
+	__u64 apart[6];		    /* the key, which every lookup reads, lies in front */
+	struct tg_direction dir[2]; /* [TG_OUTBOUND], [TG_INBOUND] */
 };
 
 /* tg_counters: index = 2 * kind + direction */

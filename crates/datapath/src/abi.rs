@@ -7,7 +7,7 @@ use tollgate_engine::key::FlowKey;
 use tollgate_wire::tag::EndpointId;
 
 /// `TG_ABI_VERSION`
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 /// `TG_FLOWS_MAX`
 pub const FLOWS_MAX: u32 = 131_072;
 /// `TG_GOVERNED`
@@ -67,21 +67,23 @@ pub struct Direction {
     syn_ack: u32,
     packets: u64,
     bytes: u64,
+    apart: [u64; 10],
 }
 
 /// `struct tg_flow`; `[outbound, inbound]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
-    dir: [Direction; 2],
     last_seen_ns: u64,
     state: u32,
     pad: u32,
+    apart: [u64; 6],
+    dir: [Direction; 2],
 }
 
 // The sizes that the C side's layout has; a difference would misread every entry.
-const _: () = assert!(size_of::<Key>() == 44 && size_of::<Direction>() == 40);
-const _: () = assert!(size_of::<Flow>() == 96);
+const _: () = assert!(size_of::<Key>() == 44 && size_of::<Direction>() == 120);
+const _: () = assert!(size_of::<Flow>() == 304);
 
 // SAFETY: plain integers and arrays of them without padding (see the sizes above): every bit
 // pattern is a value, and no byte is uninitialised.

@@ -1,5 +1,5 @@
-//! Layer-7 recognisers: TLS ClientHello and HTTP/1.x requests, read from one direction of a TCP
-//! stream in pieces of any size.
+//! Layer-7 recognisers: TLS ClientHello, HTTP/1.x requests and HTTP/2 in clear text, read from one
+//! direction of a TCP stream in pieces of any size.
 //!
 //! Nothing here does I/O or reads a clock. Every recogniser is a state machine that is fed
 //! in-order bytes, answers after each piece, holds no more than a stated number of bytes and does
@@ -13,6 +13,7 @@
 
 pub mod detect;
 pub mod http1;
+pub mod http2;
 pub mod refusal;
 pub mod response;
 pub mod tls;
@@ -23,6 +24,7 @@ mod name;
 
 pub use detect::{DETECT_MAX, Detected, detect};
 pub use http1::{Framing, HttpEvent, PathForm, Request, RequestReader, Step, Version};
+pub use http2::{Grpc, Http2Event, Http2Reader, Http2Request, Http2Step};
 pub use refusal::Refusal;
 pub use response::{ResponseProgress, ResponseReader};
 pub use tls::{ClientHello, ClientHelloReader, TlsProgress};

@@ -106,5 +106,55 @@ refusals! {
     HTTP_TRAILER_FORBIDDEN = "http-trailer-forbidden", "A trailer names a field that decides framing or routing.";
     HTTP_SKIPPED_TOO_MUCH = "http-skipped-too-much", "More bytes went by unseen than the body has.";
 
+    HTTP2_PREFACE = "http2-preface", "The connection does not start with the HTTP/2 preface.";
+    HTTP2_FIRST_FRAME = "http2-first-frame", "The first HTTP/2 frame is not SETTINGS.";
+    HTTP2_FRAME_TOO_LARGE = "http2-frame-too-large", "An HTTP/2 frame is larger than the limit.";
+    HTTP2_FRAME_LENGTH = "http2-frame-length", "The length of an HTTP/2 frame does not fit its type.";
+    HTTP2_PADDING = "http2-padding", "The padding of an HTTP/2 frame is longer than its payload.";
+    HTTP2_STREAM_ID = "http2-stream-id", "An HTTP/2 frame is on a stream that its type may not be on.";
+    HTTP2_STREAM_CLOSED = "http2-stream-closed", "A frame came on a stream whose client half is closed.";
+    HTTP2_IDLE_STREAM = "http2-idle-stream", "A frame came on a stream that no request opened.";
+    HTTP2_TOO_MANY_STREAMS = "http2-too-many-streams", "More streams are open than the limit.";
+    HTTP2_TOO_MANY_SETTINGS = "http2-too-many-settings", "A SETTINGS frame holds more settings than the limit.";
+    HTTP2_PUSH_PROMISE = "http2-push-promise", "A client sent PUSH_PROMISE.";
+    HTTP2_SELF_DEPENDENCY = "http2-self-dependency", "A stream depends on itself.";
+    HTTP2_CONTINUATION_EXPECTED = "http2-continuation-expected", "An unfinished header block is followed by something other than its CONTINUATION.";
+    HTTP2_CONTINUATION_UNEXPECTED = "http2-continuation-unexpected", "A CONTINUATION frame follows no unfinished header block.";
+    HTTP2_TOO_MANY_CONTINUATIONS = "http2-too-many-continuations", "A header block has more CONTINUATION frames, or empty ones, than the limit.";
+    HTTP2_BLOCK_TOO_LARGE = "http2-block-too-large", "A header block is larger than the limit.";
+    HTTP2_FLOOD = "http2-flood", "Too many frames carry nothing for a request.";
+    HTTP2_RAPID_RESET = "http2-rapid-reset", "Too many requests are reset.";
+
+    HTTP2_HPACK_TRUNCATED = "http2-hpack-truncated", "A header block ends inside a field.";
+    HTTP2_HPACK_INTEGER = "http2-hpack-integer", "An integer in a header block is too large or too long.";
+    HTTP2_HPACK_INDEX = "http2-hpack-index", "A header block names a table entry that does not exist.";
+    HTTP2_HPACK_HUFFMAN = "http2-hpack-huffman", "A Huffman string in a header block has EOS or wrong padding.";
+    HTTP2_HPACK_TABLE_SIZE = "http2-hpack-table-size", "The client sets the HPACK table to a size above the limit.";
+    HTTP2_HPACK_TABLE_UPDATE = "http2-hpack-table-update", "A table size update is not at the start of a header block, or is the third.";
+    HTTP2_FIELDS_TOO_LARGE = "http2-fields-too-large", "The decoded field section is larger than the limit.";
+    HTTP2_TOO_MANY_FIELDS = "http2-too-many-fields", "The field section has more fields than the limit.";
+
+    HTTP2_FIELD_NAME = "http2-field-name", "A field name is empty, has upper-case letters or characters that are not allowed.";
+    HTTP2_FIELD_VALUE = "http2-field-value", "A field value has a control character, or white space at an end.";
+    HTTP2_CONNECTION_FIELD = "http2-connection-field", "A field is specific to HTTP/1 connections.";
+    HTTP2_PSEUDO_ORDER = "http2-pseudo-order", "A pseudo field follows a regular field.";
+    HTTP2_PSEUDO_UNKNOWN = "http2-pseudo-unknown", "A pseudo field is not one of a request.";
+    HTTP2_PSEUDO_DUPLICATE = "http2-pseudo-duplicate", "A pseudo field is repeated.";
+    HTTP2_PSEUDO_MISSING = "http2-pseudo-missing", "A pseudo field that the request needs is missing.";
+    HTTP2_PSEUDO_EXCESS = "http2-pseudo-excess", "A pseudo field does not go with the method.";
+    HTTP2_METHOD = "http2-method", "The method is not a token of at most 32 characters.";
+    HTTP2_SCHEME = "http2-scheme", "The scheme is neither http nor https.";
+    HTTP2_PATH_EMPTY = "http2-path-empty", "The path is empty.";
+    HTTP2_PATH_INVALID = "http2-path-invalid", "The path does not start with a slash, or has characters that are not allowed.";
+    HTTP2_HOST_MISSING = "http2-host-missing", "The request has neither :authority nor host.";
+    HTTP2_HOST_MISMATCH = "http2-host-mismatch", "The fields :authority and host name different hosts or ports.";
+    HTTP2_DUPLICATE_HOST = "http2-duplicate-host", "The request has more than one host field.";
+    HTTP2_DUPLICATE_LENGTH = "http2-duplicate-length", "The request has more than one content-length.";
+    HTTP2_BAD_LENGTH = "http2-bad-length", "The content-length is not one plain decimal number below 2^63.";
+    HTTP2_LENGTH_MISMATCH = "http2-length-mismatch", "The body is longer or shorter than content-length says.";
+    HTTP2_DUPLICATE_TYPE = "http2-duplicate-type", "The request has more than one content-type.";
+    HTTP2_TRAILERS_END = "http2-trailers-end", "Trailers do not end their stream.";
+    HTTP2_TRAILER_FORBIDDEN = "http2-trailer-forbidden", "Trailers have a pseudo field or name a field that decides framing or routing.";
+
     HTTP_RESPONSE_STATUS_LINE = "http-response-status-line", "The answer to an Upgrade or CONNECT request has no valid status line.";
 }

@@ -11,10 +11,15 @@
 //! - `:scheme` is `http` or `https`; `:authority` and `host` must name the same host.
 //! - Flow-control windows and the values in SETTINGS are left to the server.
 
+mod fields;
 mod flood;
 mod frame;
+mod hpack;
+mod huffman;
 mod reader;
+mod request;
 mod streams;
+mod table;
 
 pub use reader::Http2Reader;
 

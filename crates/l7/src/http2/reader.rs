@@ -1,7 +1,10 @@
 //! The state machine over a connection's frames.
 
+use super::fields::{Fields, Trailers};
 use super::flood::Flood;
 use super::frame::{Frame, HEADER_LEN, Kind, PRIORITY_LEN};
+use super::hpack::Decoder;
+use super::request;
 use super::streams::{Section, Streams};
 use super::{
     BLOCK_MAX, CONTINUATIONS_MAX, EMPTY_CONTINUATIONS_MAX, Http2Event, Http2Request, Http2Step,
@@ -11,7 +14,7 @@ use crate::buffer;
 use crate::refusal::{
     Fault, HTTP2_BLOCK_TOO_LARGE, HTTP2_CONTINUATION_EXPECTED, HTTP2_CONTINUATION_UNEXPECTED,
     HTTP2_FIRST_FRAME, HTTP2_PADDING, HTTP2_PREFACE, HTTP2_SELF_DEPENDENCY,
-    HTTP2_TOO_MANY_CONTINUATIONS, HTTP2_TRAILERS_END, HTTP2_UNSUPPORTED, Refusal,
+    HTTP2_TOO_MANY_CONTINUATIONS, HTTP2_TRAILERS_END, Refusal,
 };
 
 /// Bytes in front of the content of a frame that are read: pad length and priority fields.
@@ -91,6 +94,7 @@ pub struct Http2Reader {
     open: Option<Open>,
     /// Fragments of the open header block.
     block: Vec<u8>,
+    decoder: Decoder,
     streams: Streams,
     flood: Flood,
 }
@@ -119,6 +123,7 @@ impl Http2Reader {
             settled: false,
             open: None,
             block: Vec::new(),
+            decoder: Decoder::default(),
             streams,
             flood: Flood::default(),
         }
@@ -174,7 +179,7 @@ impl Http2Reader {
 
     /// Bytes of memory held.
     pub fn buffered(&self) -> usize {
-        self.block.capacity() + self.streams.buffered()
+        self.block.capacity() + self.decoder.buffered() + self.streams.buffered()
     }
 
     /// To be called about once a second by a caller that has a clock, so that what is counted
@@ -355,7 +360,9 @@ impl Http2Reader {
                 self.fragment(content, padding)
             }
             Kind::WindowUpdate => {
-                self.flood.moved(increment(prefix));
+                if frame.stream == 0 {
+                    self.flood.moved(increment(prefix));
+                }
                 self.next_frame();
                 Ok(Found::Nothing)
             }
@@ -405,8 +412,22 @@ impl Http2Reader {
         found
     }
 
-    fn section(&mut self, _open: Open) -> Result<Found, Refusal> {
-        Err(HTTP2_UNSUPPORTED)
+    fn section(&mut self, open: Open) -> Result<Found, Refusal> {
+        if open.section == Section::Trailers {
+            let mut trailers = Trailers::default();
+            self.decoder
+                .decode(&self.block, &mut |name, value| trailers.field(name, value))?;
+            self.streams.end(open.stream)?;
+            return Ok(Found::Nothing);
+        }
+        let mut fields = Fields::default();
+        self.decoder
+            .decode(&self.block, &mut |name, value| fields.field(name, value))?;
+        let length = fields.content_length;
+        let request = request::request(fields, open.stream, open.end_stream)?;
+        self.streams.request(open.stream, length, open.end_stream)?;
+        self.flood.request();
+        Ok(Found::Request(request))
     }
 }
 

@@ -80,6 +80,10 @@ pub struct Http2Step {
 }
 
 /// What [`Http2Reader::push`] found.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an event is taken apart at once; a box would cost every request an allocation"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Http2Event {
     /// Nothing was completed.

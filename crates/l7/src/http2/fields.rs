@@ -1,5 +1,6 @@
 //! The fields of one section, checked one by one (RFC 9113 section 8.2).
 
+use super::hpack::Sink;
 use super::table::ENTRY_OVERHEAD;
 use super::{FIELD_LIST_MAX, H2_FIELDS_MAX};
 use crate::chars;
@@ -48,9 +49,8 @@ pub(super) struct Fields {
     extent: Extent,
 }
 
-impl Fields {
-    /// Takes one field.
-    pub(super) fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+impl Sink for Fields {
+    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
         self.extent.add(name, value)?;
         if let Some(pseudo) = name.strip_prefix(b":") {
             return self.pseudo(pseudo, value);
@@ -77,7 +77,9 @@ impl Fields {
         self.headers.push((text(name), text(value)));
         Ok(())
     }
+}
 
+impl Fields {
     fn pseudo(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
         let slot = match name {
             b"method" => &mut self.method,
@@ -99,9 +101,8 @@ impl Fields {
 #[derive(Debug, Default)]
 pub(super) struct Trailers(Extent);
 
-impl Trailers {
-    /// Takes one field.
-    pub(super) fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+impl Sink for Trailers {
+    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
         self.0.add(name, value)?;
         let forbidden: [&[u8]; 4] = [b"host", b"content-length", b"content_length", b"te"];
         if name.starts_with(b":") || forbidden.contains(&name) {

@@ -15,6 +15,12 @@ const INTEGER_BYTES: usize = 5;
 /// (RFC 7541 section 4.2).
 const UPDATES_MAX: usize = 2;
 
+/// What takes the fields of a block.
+pub(super) trait Sink {
+    /// Takes one field, or refuses the block.
+    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal>;
+}
+
 /// The decoder of one connection's header blocks.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
@@ -22,27 +28,23 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// Decodes one complete block and hands every field to `field`, which bounds their size. After
+    /// Decodes one complete block and hands every field to `sink`, which bounds their size. After
     /// an error the table is not in step with the client's any more.
-    pub(super) fn decode(
-        &mut self,
-        block: &[u8],
-        field: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
+    pub(super) fn decode(&mut self, block: &[u8], sink: &mut impl Sink) -> Result<(), Refusal> {
         let mut input = Input(block);
         self.updates(&mut input)?;
         while let Some(first) = input.peek() {
             if first & 0x80 != 0 {
                 let (name, value) = self.table.get(input.integer(7)?)?;
-                field(name, value)?;
+                sink.field(name, value)?;
             } else if first & 0x40 != 0 {
-                let entry = self.literal(&mut input, 6, field)?;
+                let entry = self.literal(&mut input, 6, sink)?;
                 self.table.insert(entry);
             } else if first & 0x20 != 0 {
                 return Err(HTTP2_HPACK_TABLE_UPDATE);
             } else {
                 // Without indexing, or never indexed: the difference is for proxies.
-                self.literal(&mut input, 4, field)?;
+                self.literal(&mut input, 4, sink)?;
             }
         }
         Ok(())
@@ -69,14 +71,14 @@ impl Decoder {
         &self,
         input: &mut Input<'_>,
         prefix: u32,
-        field: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Refusal>,
+        sink: &mut impl Sink,
     ) -> Result<Entry, Refusal> {
         let name = match input.integer(prefix)? {
             0 => input.string()?,
             index => Cow::Borrowed(self.table.get(index)?.0),
         };
         let value = input.string()?;
-        field(&name, &value)?;
+        sink.field(&name, &value)?;
         Ok(Entry::new(&name, &value))
     }
 

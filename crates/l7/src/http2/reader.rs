@@ -76,6 +76,7 @@ struct Open {
 }
 
 /// What reading some bytes led to.
+#[expect(clippy::large_enum_variant, reason = "becomes an event at once")]
 enum Found {
     Nothing,
     /// Content of DATA begins or ends here.
@@ -415,14 +416,12 @@ impl Http2Reader {
     fn section(&mut self, open: Open) -> Result<Found, Refusal> {
         if open.section == Section::Trailers {
             let mut trailers = Trailers::default();
-            self.decoder
-                .decode(&self.block, &mut |name, value| trailers.field(name, value))?;
+            self.decoder.decode(&self.block, &mut trailers)?;
             self.streams.end(open.stream)?;
             return Ok(Found::Nothing);
         }
         let mut fields = Fields::default();
-        self.decoder
-            .decode(&self.block, &mut |name, value| fields.field(name, value))?;
+        self.decoder.decode(&self.block, &mut fields)?;
         let length = fields.content_length;
         let request = request::request(fields, open.stream, open.end_stream)?;
         self.streams.request(open.stream, length, open.end_stream)?;

@@ -65,18 +65,10 @@ impl Streams {
         Ok(())
     }
 
-    /// A stream that frames may name: not an idle one.
+    /// RST_STREAM and WINDOW_UPDATE may name this stream: it is not idle. Even identifiers are
+    /// pushes of the server, which knows about them.
     pub(super) fn known(&self, id: u32) -> Result<(), Refusal> {
-        if id == 0 || id.is_multiple_of(2) {
-            // Stream 0 is no stream; streams with even identifiers would be the server's pushes,
-            // and a frame on one is the server's matter.
-            return if id == 0 {
-                Err(HTTP2_STREAM_ID)
-            } else {
-                Ok(())
-            };
-        }
-        if id > self.last {
+        if id > self.last && !id.is_multiple_of(2) {
             return Err(HTTP2_IDLE_STREAM);
         }
         Ok(())

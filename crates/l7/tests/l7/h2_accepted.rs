@@ -63,6 +63,52 @@ fn a_request_is_read() {
     );
 }
 
+/// `curl --http2-prior-knowledge -d hello -H 'X-Foo: Bar' http://127.0.0.1:…/a/b?c`, curl 7.88.1
+/// with nghttp2 1.52.0.
+#[test]
+fn a_real_client_is_read() {
+    let bytes = hex(
+        "505249202a20485454502f322e300d0a0d0a534d0d0a0d0a00001204000000000000030000006400040200
+         000000020000000000000408000000000001ff000100004d010400000001830485606c47fe1386418b089d
+         5c0b8170dc69e7c2df7a8825b650c3abbcf2e153032a2f2a4084f2b4a73f034261720f0d01355f981d75d0
+         620d263d4c795bc78f0b4a7b295adb282d443c859300000500010000000168656c6c6f",
+    );
+    let requests = read(&bytes);
+    assert_eq!(requests.len(), 1);
+    let request = &requests[0].1;
+    assert_eq!(
+        (request.method.as_str(), request.target.as_str()),
+        ("POST", "/a/b?c")
+    );
+    assert_eq!(
+        (request.host.as_str(), request.port),
+        ("127.0.0.1", Some(48915))
+    );
+    assert_eq!(request.user_agent.as_deref(), Some("curl/7.88.1"));
+    assert!(!request.end_stream);
+    let field = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let fields = [
+        ("user-agent", "curl/7.88.1"),
+        ("accept", "*/*"),
+        ("x-foo", "Bar"),
+        ("content-length", "5"),
+        ("content-type", "application/x-www-form-urlencoded"),
+    ];
+    assert_eq!(request.headers, fields.map(field));
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text
+        .chars()
+        .filter_map(|c| c.to_digit(16))
+        .filter_map(|digit| u8::try_from(digit).ok())
+        .collect();
+    digits
+        .chunks(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect()
+}
+
 #[test]
 fn hosts_have_one_form() {
     for (authority, host, port) in [

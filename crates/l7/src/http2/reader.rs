@@ -193,32 +193,9 @@ impl Http2Reader {
     /// Reads at least one byte of at least one.
     fn read(&mut self, bytes: &[u8]) -> Result<(usize, Found), Fault> {
         match self.phase {
-            Phase::Preface(seen) => self.preface(seen, bytes).map(|n| (n, Found::Nothing)),
-            Phase::Header(mut header) => {
-                let n = header.fill(bytes, HEADER_LEN);
-                self.phase = Phase::Header(header);
-                if header.len < HEADER_LEN {
-                    return Ok((n, Found::Nothing));
-                }
-                let frame = Frame::parse(header.bytes);
-                found(n, self.begin(frame))
-            }
-            Phase::Prefix(frame, mut small) => {
-                let want = want(frame);
-                let padded = frame.padded() && small.len == 0;
-                let n = small.fill(bytes, want);
-                self.phase = Phase::Prefix(frame, small);
-                if padded && frame.prefix() + pad_length(frame, &small) > frame.length {
-                    return Err(Fault {
-                        at: 1,
-                        why: HTTP2_PADDING,
-                    });
-                }
-                if small.len < want {
-                    return Ok((n, Found::Nothing));
-                }
-                found(n, self.content(frame, &small))
-            }
+            Phase::Preface(seen) => self.preface(seen, bytes),
+            Phase::Header(header) => self.header(header, bytes),
+            Phase::Prefix(frame, prefix) => self.prefix(frame, prefix, bytes),
             Phase::Data(left) => {
                 let (n, left) = take(left, bytes);
                 if left > 0 {
@@ -244,7 +221,38 @@ impl Http2Reader {
         }
     }
 
-    fn preface(&mut self, seen: usize, bytes: &[u8]) -> Result<usize, Fault> {
+    fn header(&mut self, mut header: Small, bytes: &[u8]) -> Result<(usize, Found), Fault> {
+        let n = header.fill(bytes, HEADER_LEN);
+        self.phase = Phase::Header(header);
+        if header.len < HEADER_LEN {
+            return Ok((n, Found::Nothing));
+        }
+        found(n, self.begin(Frame::parse(header.bytes)))
+    }
+
+    fn prefix(
+        &mut self,
+        frame: Frame,
+        mut prefix: Small,
+        bytes: &[u8],
+    ) -> Result<(usize, Found), Fault> {
+        let want = want(frame);
+        let pad_first = frame.padded() && prefix.len == 0;
+        let n = prefix.fill(bytes, want);
+        self.phase = Phase::Prefix(frame, prefix);
+        if pad_first && frame.prefix() + pad_length(frame, &prefix) > frame.length {
+            return Err(Fault {
+                at: 1,
+                why: HTTP2_PADDING,
+            });
+        }
+        if prefix.len < want {
+            return Ok((n, Found::Nothing));
+        }
+        found(n, self.content(frame, &prefix))
+    }
+
+    fn preface(&mut self, seen: usize, bytes: &[u8]) -> Result<(usize, Found), Fault> {
         let expected = PREFACE.get(seen..).unwrap_or_default();
         let same = expected
             .iter()
@@ -262,7 +270,7 @@ impl Http2Reader {
         } else {
             self.phase = Phase::Preface(seen + same);
         }
-        Ok(same)
+        Ok((same, Found::Nothing))
     }
 
     fn next_frame(&mut self) {

@@ -1,5 +1,6 @@
 //! Layer-7 recognisers: TLS ClientHello and HTTP/1.x requests, read from one direction of a TCP
-//! stream in pieces of any size.
+//! stream in pieces of any size, and the ClientHello in QUIC's Initial packets, read from one
+//! direction of a UDP flow.
 //!
 //! Nothing here does I/O or reads a clock. Every recogniser is a state machine that is fed
 //! in-order bytes, answers after each piece, holds no more than a stated number of bytes and does
@@ -13,6 +14,7 @@
 
 pub mod detect;
 pub mod http1;
+pub mod quic;
 pub mod refusal;
 pub mod response;
 pub mod tls;
@@ -23,6 +25,7 @@ mod name;
 
 pub use detect::{DETECT_MAX, Detected, detect};
 pub use http1::{Framing, HttpEvent, PathForm, Request, RequestReader, Step, Version};
+pub use quic::{QuicEvent, QuicReader, QuicVersion, is_long_header};
 pub use refusal::Refusal;
 pub use response::{ResponseProgress, ResponseReader};
 pub use tls::{ClientHello, ClientHelloReader, TlsProgress};

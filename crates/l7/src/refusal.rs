@@ -45,6 +45,26 @@ refusals! {
     TLS_SNI_INVALID = "tls-sni-invalid", "The server name is not a valid DNS name.";
     TLS_AFTER_HELLO = "tls-after-hello", "Bytes were shown to the reader behind a complete ClientHello.";
 
+    QUIC_MALFORMED = "quic-malformed", "A length inside the QUIC datagram does not fit, or a reserved bit is set.";
+    QUIC_FIXED_BIT = "quic-fixed-bit", "The fixed bit of a QUIC packet is clear before the connection is set up.";
+    QUIC_UNKNOWN_VERSION = "quic-unknown-version", "The QUIC version is neither 1 nor 2.";
+    QUIC_VERSION_NEGOTIATION = "quic-version-negotiation", "A client sent a QUIC Version Negotiation packet, which only servers send.";
+    QUIC_RETRY_PACKET = "quic-retry-packet", "A client sent a QUIC Retry packet, which only servers send.";
+    QUIC_CONNECTION_ID = "quic-connection-id", "A QUIC connection ID is longer than 20 bytes, or the first one is shorter than 8.";
+    QUIC_DATAGRAM_TOO_SMALL = "quic-datagram-too-small", "A datagram with a QUIC Initial packet of a new connection is shorter than 1200 bytes.";
+    QUIC_TOO_MANY_PACKETS = "quic-too-many-packets", "The datagram holds more QUIC packets than the limit.";
+    QUIC_COALESCED = "quic-coalesced", "The QUIC packets of one datagram belong to different connections.";
+    QUIC_UNDECRYPTABLE = "quic-undecryptable", "No key opens the QUIC Initial packet.";
+    QUIC_AMBIGUOUS = "quic-ambiguous", "The keys of more than one connection open the QUIC Initial packet.";
+    QUIC_FRAME_FORBIDDEN = "quic-frame-forbidden", "A QUIC Initial packet carries a frame that is not allowed in it.";
+    QUIC_CRYPTO_CONFLICT = "quic-crypto-conflict", "A byte of the QUIC handshake came twice with different values.";
+    QUIC_CRYPTO_AFTER_HELLO = "quic-crypto-after-hello", "Bytes follow the ClientHello in QUIC Initial packets before the server can have asked for them.";
+    QUIC_HELLO_TOO_LARGE = "quic-hello-too-large", "The ClientHello in QUIC Initial packets is larger than the limit.";
+    QUIC_NOT_CLIENT_HELLO = "quic-not-client-hello", "The handshake message in QUIC Initial packets is not a ClientHello.";
+    QUIC_TOO_MANY_CONNECTIONS = "quic-too-many-connections", "The flow has more QUIC connections than the limit.";
+    QUIC_CONNECTION_FORGOTTEN = "quic-connection-forgotten", "An Initial packet came for a QUIC connection that had to make room for newer ones.";
+    QUIC_CONNECTION_DENIED = "quic-connection-denied", "The packet belongs to a QUIC connection whose ClientHello was denied.";
+
     HTTP_BARE_LF = "http-bare-lf", "A line ends with LF alone instead of CRLF.";
     HTTP_BARE_CR = "http-bare-cr", "A CR is not followed by LF.";
     HTTP_EMPTY_LINES = "http-empty-lines", "More than one empty line precedes the request line.";

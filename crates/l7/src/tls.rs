@@ -1,7 +1,7 @@
 //! TLS: the ClientHello, across segments and records.
 
 mod cursor;
-mod hello;
+pub(crate) mod hello;
 mod record;
 
 pub use record::ClientHelloReader;

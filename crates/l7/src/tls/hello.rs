@@ -29,7 +29,7 @@ mod extension {
 }
 
 /// Reads a whole ClientHello, handshake header included.
-pub(super) fn parse(message: &[u8]) -> Result<ClientHello, Refusal> {
+pub(crate) fn parse(message: &[u8]) -> Result<ClientHello, Refusal> {
     let mut body = Cursor::new(message);
     body.take(MESSAGE_HEADER)?;
     let legacy_version = body.u16()?;

@@ -6,6 +6,8 @@ mod drive;
 mod http_accepted;
 mod http_refused;
 mod paths;
+mod quic;
+mod quic_build;
 mod random;
 mod response;
 mod tls;

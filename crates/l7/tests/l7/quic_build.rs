@@ -173,6 +173,13 @@ impl Initial {
         self
     }
 
+    /// The packet alone makes too small a datagram: zeros behind it fill that up.
+    pub fn seal_padded(&self) -> Vec<u8> {
+        let mut datagram = self.seal();
+        datagram.resize(1200, 0);
+        datagram
+    }
+
     pub fn seal(&self) -> Vec<u8> {
         let mut payload = self.frames.clone();
         payload.resize(self.payload_len.max(self.frames.len()), 0);

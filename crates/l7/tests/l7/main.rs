@@ -11,6 +11,7 @@ mod quic_build;
 mod quic_peer;
 mod quic_random;
 mod quic_refused;
+mod quic_two_keys;
 mod random;
 mod response;
 mod tls;

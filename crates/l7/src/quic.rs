@@ -105,16 +105,20 @@ pub fn is_long_header(datagram: &[u8]) -> bool {
 /// other's.
 ///
 /// Holds at most [`BUFFERED_MAX`] bytes. When a flow has [`CONNECTIONS_MAX`] connections, the least
-/// recently used one with a complete hello makes room for the next. Its packets are refused from
-/// then on, but for those that need no key to be told apart; 1-RTT packets are not affected. If
-/// none has a complete hello, the new one is refused.
+/// recently used one whose hello was handed out makes room for the next, and its Initial packets
+/// are refused from then on: a client soon has no more use for them. If there is no such
+/// connection, the new one is refused. What a forgotten connection's keys open is not known any
+/// more, so a packet made for it and for a new one at the same time goes for the new one's.
+///
+/// Work for a datagram is linear in its length: each Initial packet is tried with the keys of every
+/// connection that is held and with its own.
 #[derive(Default)]
 pub struct QuicReader {
     /// Least recently used first.
     connections: Vec<Connection>,
     /// What is left of those that had to make room.
     forgotten: Vec<u64>,
-    /// A hello was handed out.
+    /// A hello was handed out and not denied.
     judged: bool,
 }
 
@@ -158,11 +162,17 @@ impl QuicReader {
     }
 
     /// The hello that `push` has just handed out must not reach the server. Without this, the
-    /// datagrams with which the client repeats it are `Known`. From now on they are refused.
+    /// datagrams with which the client repeats it are `Known`. From now on they are refused. Only to
+    /// be called when the last event was `Hello`.
     pub fn deny(&mut self) {
         if let Some(connection) = self.connections.last_mut() {
             connection.denied = true;
         }
+        self.judged = !self.forgotten.is_empty()
+            || self
+                .connections
+                .iter()
+                .any(|connection| connection.stream.judged() && !connection.denied);
     }
 
     fn read(&mut self, datagram: &[u8]) -> Result<QuicEvent, Refusal> {

@@ -189,6 +189,11 @@ fn a_denied_hello_stays_denied() {
     assert_eq!(reader.push(&long(V1, ZERO_RTT, &[9; 8])), denied);
     // The other connection goes on.
     assert_eq!(reader.push(&first().number(1).seal()), QuicEvent::Known);
+    assert_eq!(reader.push(&short()), QuicEvent::Known);
+    // With no other connection nothing else is known.
+    let mut reader = judged();
+    reader.deny();
+    assert_eq!(reader.push(&short()), QuicEvent::Early);
 }
 
 #[test]

@@ -12,7 +12,8 @@ use std::fmt;
 use crate::refusal::{
     QUIC_AMBIGUOUS, QUIC_COALESCED, QUIC_CONNECTION_DENIED, QUIC_CONNECTION_FORGOTTEN,
     QUIC_CONNECTION_ID, QUIC_DATAGRAM_TOO_SMALL, QUIC_FIXED_BIT, QUIC_MALFORMED,
-    QUIC_TOO_MANY_CONNECTIONS, QUIC_TOO_MANY_PACKETS, QUIC_UNDECRYPTABLE, Refusal,
+    QUIC_PACKET_NUMBER, QUIC_TOO_MANY_CONNECTIONS, QUIC_TOO_MANY_PACKETS, QUIC_UNDECRYPTABLE,
+    Refusal,
 };
 use crate::tls::ClientHello;
 use connection::{Connection, fingerprint};
@@ -230,6 +231,11 @@ impl QuicReader {
         let (owner, opened) = self.open(initial)?;
         if !opened.reserved_clear {
             return Err(QUIC_MALFORMED);
+        }
+        // The server may have seen fewer packets and so read another number, under which other
+        // bytes come out.
+        if !opened.number_whole {
+            return Err(QUIC_PACKET_NUMBER);
         }
         if again && owner.is_none_or(|at| at + 1 != self.connections.len()) {
             return Err(QUIC_COALESCED);

@@ -56,6 +56,7 @@ refusals! {
     QUIC_COALESCED = "quic-coalesced", "The QUIC packets of one datagram belong to different connections.";
     QUIC_UNDECRYPTABLE = "quic-undecryptable", "No key opens the QUIC Initial packet.";
     QUIC_AMBIGUOUS = "quic-ambiguous", "The keys of more than one connection open the QUIC Initial packet.";
+    QUIC_PACKET_NUMBER = "quic-packet-number", "The number of the QUIC Initial packet is cut, so that it depends on what the server has seen.";
     QUIC_FRAME_FORBIDDEN = "quic-frame-forbidden", "A QUIC Initial packet carries a frame that is not allowed in it.";
     QUIC_CRYPTO_CONFLICT = "quic-crypto-conflict", "A byte of the QUIC handshake came twice with different values.";
     QUIC_CRYPTO_AFTER_HELLO = "quic-crypto-after-hello", "Bytes follow the ClientHello in QUIC Initial packets before the server can have asked for them.";

@@ -38,6 +38,9 @@ pub(super) struct Keys {
 pub(super) struct Opened {
     pub(super) number: u64,
     pub(super) payload: Vec<u8>,
+    /// The number was sent whole or, to any server that has seen no more than this reader, looks
+    /// as if it were.
+    pub(super) number_whole: bool,
     /// The reserved bits are zero, as they must be.
     pub(super) reserved_clear: bool,
 }
@@ -107,6 +110,7 @@ impl Keys {
         Some(Opened {
             number,
             payload,
+            number_whole: number == truncated,
             reserved_clear: first & RESERVED_BITS == 0,
         })
     }

@@ -147,10 +147,9 @@ fn tokens_connection_ids_and_packet_numbers_of_every_length() {
         (packet.number, packet.number_len) = (number, number_len);
         let mut reader = QuicReader::new();
         assert_eq!(handed(reader.push(&packet.seal())).0, "a");
-        // The next numbers may be shortened as far as they go on from there.
-        packet.number_len = 1;
-        for next in [1, 100] {
-            packet.number += next;
+        packet.number += 1;
+        packet.number_len = 4;
+        if packet.number < 1 << 32 {
             assert_eq!(reader.push(&packet.seal()), QuicEvent::Known);
         }
     }

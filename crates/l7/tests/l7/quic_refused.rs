@@ -212,6 +212,22 @@ fn a_packet_that_completes_nothing_in_a_small_datagram_is_tolerated_only_later()
     assert_eq!(reader.push(&small), QuicEvent::Known);
 }
 
+/// A server that has seen fewer packets reads another number, and with it other bytes.
+#[test]
+fn packet_numbers_are_not_cut() {
+    let refused = QuicEvent::Refused(QUIC_PACKET_NUMBER);
+    let mut reader = judged();
+    let mut packet = first().number(70_000);
+    packet.number_len = 3;
+    assert_eq!(reader.push(&packet.seal()), QuicEvent::Known);
+    packet.number_len = 2;
+    assert_eq!(reader.push(&packet.clone().number(70_001).seal()), refused);
+    packet.number_len = 1;
+    assert_eq!(reader.push(&packet.clone().number(70_002).seal()), refused);
+    packet.number_len = 4;
+    assert_eq!(reader.push(&packet.number(70_003).seal()), QuicEvent::Known);
+}
+
 #[test]
 fn two_connections_cannot_share_a_datagram_under_one_id() {
     let mut reader = judged();
@@ -301,6 +317,7 @@ fn every_quic_reason_is_tested() {
         QUIC_CONNECTION_FORGOTTEN,
         QUIC_TOO_MANY_CONNECTIONS,
         QUIC_AMBIGUOUS,
+        QUIC_PACKET_NUMBER,
     ];
     let tested: Vec<_> = datagrams()
         .into_iter()

@@ -69,14 +69,18 @@ impl CryptoStream {
     }
 
     fn grow(&mut self, end: usize) {
-        if end > self.bytes.len() {
+        let len = self.bytes.len();
+        if end > len {
             // Capacity doubles, so that work is linear, and ends at the limit exactly.
-            let room = end.max(self.bytes.capacity() * 2).min(CRYPTO_MAX);
-            self.bytes.reserve_exact(room - self.bytes.len());
+            if end > self.bytes.capacity() {
+                let room = end.max(self.bytes.capacity() * 2).min(CRYPTO_MAX);
+                self.bytes.reserve_exact(room - len);
+                let words = self.bytes.capacity().div_ceil(u64::BITS as usize);
+                self.there
+                    .reserve_exact(words.saturating_sub(self.there.len()));
+                self.there.resize(words, 0);
+            }
             self.bytes.resize(end, 0);
-            let words = room.div_ceil(u64::BITS as usize);
-            self.there.reserve_exact(words - self.there.len());
-            self.there.resize(words, 0);
         }
     }
 

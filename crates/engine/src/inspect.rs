@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tollgate_l7::Refusal;
 use tollgate_l7::detect::{DETECT_MAX, Detected, detect};
 use tollgate_l7::http1::{HttpEvent, Request, RequestReader, split_target};
+use tollgate_l7::refusal::TLS_SSLV2_HELLO;
 use tollgate_l7::tls::{ClientHelloReader, TlsProgress};
 use tollgate_policy::{HttpFacts, L7Verdict, RuleSet, TlsFacts};
 
@@ -211,6 +212,7 @@ impl Inspection {
                 "http2-unsupported",
                 "HTTP/2 without TLS is not understood yet",
             )),
+            Detected::SslV2 => Err(refused_tls(TLS_SSLV2_HELLO)),
             Detected::Unknown => Err(refused_form("protocol-unknown", "neither HTTP/1 nor TLS")),
         }
     }

@@ -43,6 +43,8 @@ refusals! {
     TLS_SNI_TYPE = "tls-sni-type", "The server name extension holds a name that is not a host name.";
     TLS_SNI_EMPTY = "tls-sni-empty", "The server name is empty.";
     TLS_SNI_INVALID = "tls-sni-invalid", "The server name is not a valid DNS name.";
+    TLS_PSK_NOT_LAST = "tls-psk-not-last", "The pre_shared_key extension is not the last one (RFC 8446 section 4.2.11 wants it there).";
+    TLS_SSLV2_HELLO = "tls-sslv2-hello", "The stream starts with a hello in the format of SSLv2 (RFC 6176 forbids it).";
     TLS_AFTER_HELLO = "tls-after-hello", "Bytes were shown to the reader behind a complete ClientHello.";
 
     HTTP_BARE_LF = "http-bare-lf", "A line ends with LF alone instead of CRLF.";

@@ -2,9 +2,12 @@
 
 mod cursor;
 mod hello;
+mod ja4;
 mod record;
+mod version;
 
 pub use record::ClientHelloReader;
+pub use version::version_name;
 
 use crate::Refusal;
 
@@ -45,6 +48,20 @@ pub struct ClientHello {
     pub ech: bool,
     /// An `early_data` extension is there: application data may follow before the server answers.
     pub early_data: bool,
+    /// A `pre_shared_key` extension is there: the client resumes an earlier TLS 1.3 session (or has
+    /// a key from elsewhere). It is the last extension, or the hello was refused.
+    pub psk: bool,
+    /// Cipher suites in the order sent, GREASE values included; at least one.
+    pub cipher_suites: Vec<u16>,
+    /// Numbers of all extensions in the order sent, GREASE values included; at most
+    /// [`EXTENSIONS_MAX`], none twice.
+    pub extensions: Vec<u16>,
+    /// `signature_algorithms` (RFC 8446 section 4.2.3) in the order sent; empty without the
+    /// extension.
+    pub signature_algorithms: Vec<u16>,
+    /// First and last byte of the first application protocol, as sent: `alpn` does not tell bytes
+    /// that are not text apart.
+    pub alpn_ends: Option<(u8, u8)>,
     /// `legacy_version`, 0x0303 for TLS 1.2 and 1.3.
     pub legacy_version: u16,
     /// Length of the session ID, 0 to 32.

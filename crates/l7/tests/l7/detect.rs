@@ -2,7 +2,7 @@ use tollgate_l7::{DETECT_MAX, Detected, detect};
 
 #[test]
 fn first_bytes_name_the_protocol() {
-    use Detected::{Http1, Http2Preface, NeedMore, Tls, Unknown};
+    use Detected::{Http1, Http2Preface, NeedMore, SslV2, Tls, Unknown};
     let table: &[(&[u8], Detected)] = &[
         (b"", NeedMore),
         (b"\x16", NeedMore),
@@ -10,7 +10,18 @@ fn first_bytes_name_the_protocol() {
         (b"\x16\x03\x01\x00", Tls),
         (b"\x16\x02\x01", Unknown),
         (b"\x15\x03\x01", Unknown),
-        (b"\x80\x2e\x01\x03\x01", Unknown),
+        (b"\x80", NeedMore),
+        (b"\x80\x2e", NeedMore),
+        (b"\x80\x2e\x01", NeedMore),
+        (b"\x80\x2e\x01\x03", SslV2),
+        (b"\x80\x2e\x01\x03\x01", SslV2),
+        (b"\x81\x00\x01\x03\x00", SslV2),
+        (b"\x80\x2e\x01\x00", NeedMore),
+        (b"\x80\x2e\x01\x00\x02\x00", SslV2),
+        (b"\x80\x2e\x01\x00\x03", Unknown),
+        (b"\x80\x2e\x01\x02", Unknown),
+        (b"\x80\x2e\x04", Unknown),
+        (b"\x00\x2e\x01\x03\x01", Unknown),
         (b"G", NeedMore),
         (b"GET", NeedMore),
         (b"GET ", Http1),

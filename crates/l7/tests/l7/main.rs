@@ -11,4 +11,5 @@ mod response;
 mod tls;
 mod tls_build;
 mod tls_differential;
+mod tls_ja4;
 mod tls_refused;

@@ -25,4 +25,6 @@ pub use detect::{DETECT_MAX, Detected, detect};
 pub use http1::{Framing, HttpEvent, PathForm, Request, RequestReader, Step, Version};
 pub use refusal::Refusal;
 pub use response::{ResponseProgress, ResponseReader};
-pub use tls::{ClientHello, ClientHelloReader, TlsProgress, version_name};
+pub use tls::{
+    AfterHello, AfterHelloReader, ClientHello, ClientHelloReader, TlsProgress, version_name,
+};

@@ -44,6 +44,10 @@ refusals! {
     TLS_SNI_EMPTY = "tls-sni-empty", "The server name is empty.";
     TLS_SNI_INVALID = "tls-sni-invalid", "The server name is not a valid DNS name.";
     TLS_PSK_NOT_LAST = "tls-psk-not-last", "The pre_shared_key extension is not the last one (RFC 8446 section 4.2.11 wants it there).";
+    TLS_RECORD_TYPE = "tls-record-type", "A TLS record behind the ClientHello is of a type that has no place in a handshake.";
+    TLS_CHANGE_CIPHER_SPEC = "tls-change-cipher-spec", "A change_cipher_spec record behind the ClientHello is not exactly one byte of value 1.";
+    TLS_TOO_MANY_RECORDS = "tls-too-many-records", "More records behind the ClientHello than the limit would be ignored by a server.";
+    TLS_SPLIT_HELLO = "tls-split-hello", "A record of another type stands inside the second ClientHello.";
     TLS_SSLV2_HELLO = "tls-sslv2-hello", "The stream starts with a hello in the format of SSLv2 (RFC 6176 forbids it).";
     TLS_AFTER_HELLO = "tls-after-hello", "Bytes were shown to the reader behind a complete ClientHello.";
 

@@ -1,11 +1,13 @@
 //! TLS: the ClientHello, across segments and records.
 
+mod after;
 mod cursor;
 mod hello;
 mod ja4;
 mod record;
 mod version;
 
+pub use after::{AfterHello, AfterHelloReader};
 pub use record::ClientHelloReader;
 pub use version::version_name;
 
@@ -20,6 +22,12 @@ pub const HELLO_MAX: usize = 64 * 1024;
 pub const EXTENSIONS_MAX: usize = 128;
 /// Most application protocols in one hello; bounds what the list costs in memory.
 pub const ALPN_MAX: usize = 1024;
+
+/// So many bytes of records with application data are looked past for a second hello if the first
+/// one announced early data, their headers counted. Servers take, and behind a HelloRetryRequest
+/// skip, 14 to 16 KiB of early data unless told otherwise; more than this is a client whose early
+/// data was accepted.
+pub const EARLY_DATA_MAX: usize = 64 * 1024;
 
 /// What the bytes so far amount to.
 #[derive(Debug, Clone, PartialEq, Eq)]

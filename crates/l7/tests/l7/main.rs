@@ -9,6 +9,7 @@ mod paths;
 mod random;
 mod response;
 mod tls;
+mod tls_after;
 mod tls_build;
 mod tls_differential;
 mod tls_ja4;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tollgate_l7::Refusal;
 use tollgate_l7::detect::{DETECT_MAX, Detected, detect};
 use tollgate_l7::http1::{HttpEvent, Request, RequestReader, split_target};
-use tollgate_l7::refusal::TLS_SSLV2_HELLO;
+use tollgate_l7::refusal::{
+    LDAP_UNSUPPORTED, MYSQL_UNSUPPORTED, POSTGRESQL_WITHOUT_TLS, TLS_SSLV2_HELLO,
+};
 use tollgate_l7::tls::{ClientHelloReader, TlsProgress};
 use tollgate_policy::{HttpFacts, L7Verdict, RuleSet, TlsFacts};
 
@@ -213,6 +215,13 @@ impl Inspection {
                 "HTTP/2 without TLS is not understood yet",
             )),
             Detected::SslV2 => Err(refused_tls(TLS_SSLV2_HELLO)),
+            Detected::Smtp | Detected::PostgreSqlTls => Err(refused_form(
+                "starttls-unsupported",
+                "TLS that starts inside another protocol is not understood yet",
+            )),
+            Detected::PostgreSqlPlain => Err(refused_plain(POSTGRESQL_WITHOUT_TLS)),
+            Detected::MySql => Err(refused_plain(MYSQL_UNSUPPORTED)),
+            Detected::Ldap => Err(refused_plain(LDAP_UNSUPPORTED)),
             Detected::Unknown => Err(refused_form("protocol-unknown", "neither HTTP/1 nor TLS")),
         }
     }
@@ -454,6 +463,10 @@ fn refused_tls(refusal: Refusal) -> Refused {
         tell: Tell::Tls,
         ..refused_form(refusal.reason, refusal.detail)
     }
+}
+
+fn refused_plain(refusal: Refusal) -> Refused {
+    refused_form(refusal.reason, refusal.detail)
 }
 
 fn refused_form(reason: &'static str, detail: &'static str) -> Refused {

@@ -1,5 +1,5 @@
-//! Layer-7 recognisers: TLS ClientHello and HTTP/1.x requests, read from one direction of a TCP
-//! stream in pieces of any size.
+//! Layer-7 recognisers: TLS ClientHello, requests for TLS inside another protocol and HTTP/1.x
+//! requests, read from one direction of a TCP stream in pieces of any size.
 //!
 //! Nothing here does I/O or reads a clock. Every recogniser is a state machine that is fed
 //! in-order bytes, answers after each piece, holds no more than a stated number of bytes and does
@@ -15,6 +15,7 @@ pub mod detect;
 pub mod http1;
 pub mod refusal;
 pub mod response;
+pub mod starttls;
 pub mod tls;
 
 mod buffer;
@@ -25,6 +26,7 @@ pub use detect::{DETECT_MAX, Detected, detect};
 pub use http1::{Framing, HttpEvent, PathForm, Request, RequestReader, Step, Version};
 pub use refusal::Refusal;
 pub use response::{ResponseProgress, ResponseReader};
+pub use starttls::{StarttlsEvent, StarttlsProtocol, StarttlsReader, server_agrees};
 pub use tls::{
     AfterHello, AfterHelloReader, ClientHello, ClientHelloReader, TlsProgress, version_name,
 };

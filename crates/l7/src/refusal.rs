@@ -51,6 +51,13 @@ refusals! {
     TLS_SSLV2_HELLO = "tls-sslv2-hello", "The stream starts with a hello in the format of SSLv2 (RFC 6176 forbids it).";
     TLS_AFTER_HELLO = "tls-after-hello", "Bytes were shown to the reader behind a complete ClientHello.";
 
+    SMTP_WITHOUT_TLS = "smtp-without-tls", "The client goes on with SMTP without having asked for TLS.";
+    SMTP_MALFORMED = "smtp-malformed", "An SMTP command is longer than the limit, contains a control character or does not end with CRLF.";
+    POSTGRESQL_WITHOUT_TLS = "postgresql-without-tls", "The client speaks PostgreSQL's protocol without asking for TLS first.";
+    STARTTLS_INJECTION = "starttls-injection", "Bytes follow the request for TLS before the server has answered it.";
+    MYSQL_UNSUPPORTED = "mysql-unsupported", "The client speaks MySQL's protocol, which is not understood.";
+    LDAP_UNSUPPORTED = "ldap-unsupported", "The client speaks LDAP, which is not understood.";
+
     HTTP_BARE_LF = "http-bare-lf", "A line ends with LF alone instead of CRLF.";
     HTTP_BARE_CR = "http-bare-cr", "A CR is not followed by LF.";
     HTTP_EMPTY_LINES = "http-empty-lines", "More than one empty line precedes the request line.";

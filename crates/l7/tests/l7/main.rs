@@ -8,6 +8,7 @@ mod http_refused;
 mod paths;
 mod random;
 mod response;
+mod starttls;
 mod tls;
 mod tls_after;
 mod tls_build;

@@ -6,6 +6,8 @@ use crate::refusal::{Refusal, SMTP_MALFORMED, SMTP_WITHOUT_TLS, STARTTLS_INJECTI
 
 /// What a client may greet with; the last is LMTP's (RFC 2033).
 const GREETINGS: [&[u8]; 3] = [b"EHLO", b"HELO", b"LHLO"];
+/// Length of each of them.
+const GREETING_LEN: usize = 4;
 /// What it may say besides before it asks for TLS: nothing that hands over mail or a password.
 const HARMLESS: [&[u8]; 4] = [b"NOOP", b"RSET", b"HELP", b"QUIT"];
 const STARTTLS: &[u8] = b"STARTTLS";
@@ -17,7 +19,7 @@ const VERB_MAX: usize = STARTTLS.len();
 const AGREED: &[u8] = b"220";
 
 pub(crate) fn recognise(prefix: &[u8]) -> Match {
-    let word = prefix.get(..4).unwrap_or(prefix);
+    let word = prefix.get(..GREETING_LEN).unwrap_or(prefix);
     let possible = |greeting: &&[u8]| {
         greeting
             .get(..word.len())
@@ -26,7 +28,7 @@ pub(crate) fn recognise(prefix: &[u8]) -> Match {
     if !GREETINGS.iter().any(possible) {
         return Match::No;
     }
-    match prefix.get(4) {
+    match prefix.get(GREETING_LEN) {
         None => Match::Maybe,
         Some(b' ' | b'\r' | b'\n') => Match::Yes(Detected::Smtp),
         Some(_) => Match::No,

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::ClientHello;
 use super::hello::extension::{ALPN, SERVER_NAME};
-use super::version::is_grease;
+use super::version::{SSL_2, SSL_3, TLS_1_0, TLS_1_1, TLS_1_2, TLS_1_3, is_grease};
 
 /// Hexadecimal digits of a digest that the fingerprint keeps.
 const DIGEST_DIGITS: usize = 12;
@@ -43,12 +43,12 @@ impl ClientHello {
     fn ja4_version(&self) -> &'static str {
         let offered = self.versions.iter().copied();
         match offered.filter(|version| !is_grease(*version)).max() {
-            Some(0x0304) => "13",
-            Some(0x0303) => "12",
-            Some(0x0302) => "11",
-            Some(0x0301) => "10",
-            Some(0x0300) => "s3",
-            Some(0x0002) => "s2",
+            Some(TLS_1_3) => "13",
+            Some(TLS_1_2) => "12",
+            Some(TLS_1_1) => "11",
+            Some(TLS_1_0) => "10",
+            Some(SSL_3) => "s3",
+            Some(SSL_2) => "s2",
             _ => "00",
         }
     }

@@ -2,6 +2,13 @@
 
 use super::ClientHello;
 
+pub(super) const SSL_2: u16 = 0x0002;
+pub(super) const SSL_3: u16 = 0x0300;
+pub(super) const TLS_1_0: u16 = 0x0301;
+pub(super) const TLS_1_1: u16 = 0x0302;
+pub(super) const TLS_1_2: u16 = 0x0303;
+pub(super) const TLS_1_3: u16 = 0x0304;
+
 /// Major version of SSL 3.0 and all of TLS.
 const MAJOR: u16 = 3;
 
@@ -14,10 +21,10 @@ pub(super) fn is_grease(value: u16) -> bool {
 /// "1.0" to "1.3" for a version number of TLS, `None` for every other.
 pub fn version_name(version: u16) -> Option<&'static str> {
     match version {
-        0x0301 => Some("1.0"),
-        0x0302 => Some("1.1"),
-        0x0303 => Some("1.2"),
-        0x0304 => Some("1.3"),
+        TLS_1_0 => Some("1.0"),
+        TLS_1_1 => Some("1.1"),
+        TLS_1_2 => Some("1.2"),
+        TLS_1_3 => Some("1.3"),
         _ => None,
     }
 }

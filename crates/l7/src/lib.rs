@@ -1,4 +1,4 @@
-//! Layer-7 recognisers: TLS ClientHello and HTTP/1.x requests, read from one direction of a TCP
+//! Layer-7 recognisers: DNS messages, and TLS ClientHello and HTTP/1.x requests, read from one direction of a TCP
 //! stream in pieces of any size.
 //!
 //! Nothing here does I/O or reads a clock. Every recogniser is a state machine that is fed
@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod detect;
+pub mod dns;
 pub mod http1;
 pub mod refusal;
 pub mod response;

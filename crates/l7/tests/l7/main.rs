@@ -2,6 +2,7 @@
 #![allow(clippy::panic, reason = "helpers of tests fail the test")]
 
 mod detect;
+mod dns;
 mod drive;
 mod http_accepted;
 mod http_refused;

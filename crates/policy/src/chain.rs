@@ -7,6 +7,7 @@ use crate::Side;
 use crate::decode::TCP;
 use crate::index::FlowIndex;
 use crate::model::IpBlock;
+use crate::names::{Asked, NamePattern};
 use crate::query::{Action, Denial, DenyHow, FlowQuery, FlowVerdict, RuleRef};
 use crate::ruleset::RuleSet;
 
@@ -45,6 +46,8 @@ pub(crate) struct AddressSet {
     /// Sorted.
     pub(crate) addresses: Box<[IpAddr]>,
     pub(crate) blocks: Box<[IpBlock]>,
+    /// The addresses that these names stand for are known only while traffic flows.
+    pub(crate) names: Box<[NamePattern]>,
 }
 
 /// What a rule is about beyond the remote address.
@@ -72,14 +75,17 @@ pub(crate) enum Ports {
 }
 
 impl Rule {
-    pub(crate) fn matches(&self, query: &FlowQuery) -> bool {
-        self.matches_peer(query) && self.matches_service(query)
+    pub(crate) fn matches(&self, asked: Asked<'_>) -> bool {
+        self.matches_peer(asked) && self.matches_service(asked.query)
     }
 
-    pub(crate) fn matches_peer(&self, query: &FlowQuery) -> bool {
+    pub(crate) fn matches_peer(&self, asked: Asked<'_>) -> bool {
         match &self.peers {
             Peers::Any => true,
-            Peers::Set(set) => set.contains(&query.remote),
+            Peers::Set(set) => {
+                set.contains(&asked.query.remote)
+                    || asked.names.iter().any(|name| set.wants_name(name))
+            }
         }
     }
 
@@ -120,6 +126,11 @@ impl AddressSet {
     pub(crate) fn contains(&self, address: &IpAddr) -> bool {
         self.addresses.binary_search(address).is_ok()
             || self.blocks.iter().any(|block| block.contains(address))
+    }
+
+    /// Whether it is about this name, lower case and without trailing dot.
+    pub(crate) fn wants_name(&self, name: &str) -> bool {
+        self.names.iter().any(|pattern| pattern.matches(name))
     }
 }
 
@@ -171,6 +182,22 @@ pub(crate) struct Stages {
 }
 
 impl Stages {
+    /// The peer sets that have names, each once.
+    fn named(&self) -> Box<[Arc<AddressSet>]> {
+        let stages = [&self.antrea, &self.kubernetes, &self.baseline];
+        let sets = stages
+            .into_iter()
+            .flatten()
+            .filter_map(|rule| match &rule.peers {
+                Peers::Set(set) if !set.names.is_empty() => Some(set.clone()),
+                Peers::Set(_) | Peers::Any => None,
+            });
+        let mut named: Vec<_> = sets.collect();
+        named.sort_unstable_by_key(Arc::as_ptr);
+        named.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        named.into()
+    }
+
     /// Equal for stages of the same rules.
     pub(crate) fn key(&self, side: Side) -> Vec<usize> {
         let address = |rule: &Arc<Rule>| Arc::as_ptr(rule) as usize;
@@ -210,6 +237,8 @@ pub(crate) struct Chain {
     pub(crate) isolated_by: Box<[Arc<str>]>,
     pub(crate) baseline: Stage,
     pub(crate) isolation: Arc<Isolation>,
+    /// Peer sets of all stages that have names.
+    named: Box<[Arc<AddressSet>]>,
 }
 
 /// Rules of which the first that matches decides.
@@ -229,22 +258,24 @@ impl Stage {
     }
 
     /// The first rule that matches, by the index.
-    pub(crate) fn first(&self, query: &FlowQuery) -> Option<&Rule> {
-        self.index.first(&self.rules, query)
+    pub(crate) fn first(&self, asked: Asked<'_>) -> Option<&Rule> {
+        self.index.first(&self.rules, asked)
     }
 
     /// The same by trying one after the other: what the index must agree with.
-    pub(crate) fn first_naive(&self, query: &FlowQuery) -> Option<&Rule> {
+    pub(crate) fn first_naive(&self, asked: Asked<'_>) -> Option<&Rule> {
         self.rules
             .iter()
             .map(|rule| &**rule)
-            .find(|rule| rule.matches(query))
+            .find(|rule| rule.matches(asked))
     }
 }
 
 impl Chain {
     pub(crate) fn new(stages: Stages, isolation: Arc<Isolation>) -> Self {
+        let named = stages.named();
         Self {
+            named,
             antrea: Stage::new(stages.antrea),
             kubernetes: Stage::new(stages.kubernetes),
             isolated_by: stages.isolated_by.into(),
@@ -260,32 +291,43 @@ impl Chain {
             && self.baseline.rules.is_empty())
     }
 
-    pub(crate) fn decide(&self, query: &FlowQuery) -> FlowVerdict {
-        self.decide_by(query, Stage::first)
+    pub(crate) fn decide(&self, asked: Asked<'_>) -> FlowVerdict {
+        self.decide_by(asked, Stage::first)
     }
 
-    pub(crate) fn decide_naive(&self, query: &FlowQuery) -> FlowVerdict {
-        self.decide_by(query, Stage::first_naive)
+    pub(crate) fn decide_naive(&self, asked: Asked<'_>) -> FlowVerdict {
+        self.decide_by(asked, Stage::first_naive)
+    }
+
+    /// Whether any rule has a peer that is given by name.
+    pub(crate) fn wants_names(&self) -> bool {
+        !self.named.is_empty()
+    }
+
+    /// Whether a rule's peer is given by a name that stands for this one.
+    pub(crate) fn wants_name(&self, name: &str) -> bool {
+        self.named.iter().any(|set| set.wants_name(name))
     }
 
     fn decide_by<'c>(
         &'c self,
-        query: &FlowQuery,
-        first: impl Fn(&'c Stage, &FlowQuery) -> Option<&'c Rule>,
+        asked: Asked<'_>,
+        first: impl Fn(&'c Stage, Asked<'_>) -> Option<&'c Rule>,
     ) -> FlowVerdict {
-        if let Some(rule) = first(&self.antrea, query)
+        let query = asked.query;
+        if let Some(rule) = first(&self.antrea, asked)
             && rule.info.action() != Action::Pass
         {
             return rule.verdict(query);
         }
         if let Some(isolating) = self.isolated_by.first() {
-            return match first(&self.kubernetes, query) {
+            return match first(&self.kubernetes, asked) {
                 Some(rule) => rule.verdict(query),
                 None if self.isolation.exempts(query) => FlowVerdict::Allow(None),
                 None => FlowVerdict::Deny(isolated(isolating.clone())),
             };
         }
-        match first(&self.baseline, query) {
+        match first(&self.baseline, asked) {
             Some(rule) => rule.verdict(query),
             None => FlowVerdict::Allow(None),
         }

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::Side;
 use crate::chain::{Chain, Peers, Rule, Stage};
-use crate::query::{Action, DenyHow, FlowQuery, FlowVerdict, L7Query, L7Verdict, RuleRef};
+use crate::names::{Asked, NamePattern};
+use crate::query::{Action, DenyHow, FlowVerdict, L7Query, L7Verdict, RuleRef};
 use crate::ruleset::RuleSet;
 
 /// A decision and the way to it.
@@ -101,9 +102,10 @@ pub(crate) fn explain(
     endpoint: &str,
     chain: &Chain,
     policies: &[Arc<str>],
-    query: &FlowQuery,
+    asked: Asked<'_>,
     l7: Option<&L7Query<'_>>,
 ) -> Explanation {
+    let query = asked.query;
     Explanation {
         endpoint: endpoint.to_owned(),
         side: query.side,
@@ -111,9 +113,9 @@ pub(crate) fn explain(
         remote: query.remote,
         protocol: query.protocol,
         destination_port: query.destination_port(),
-        steps: steps(chain, query),
+        steps: steps(chain, asked),
         not_selecting: not_selecting(chain, policies),
-        outcome: outcome(&chain.decide_naive(query), l7),
+        outcome: outcome(&chain.decide_naive(asked), l7),
     }
 }
 
@@ -131,18 +133,18 @@ fn not_selecting(chain: &Chain, policies: &[Arc<str>]) -> Vec<Arc<str>> {
 }
 
 /// Mirrors [`Chain::decide`], and stops where it stops.
-fn steps(chain: &Chain, query: &FlowQuery) -> Vec<Step> {
+fn steps(chain: &Chain, asked: Asked<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    match stage_steps("antrea", &chain.antrea, query, &mut steps) {
+    match stage_steps("antrea", &chain.antrea, asked, &mut steps) {
         Some(Action::Pass) | None => {}
         Some(_) => return steps,
     }
     if chain.isolated_by.is_empty() {
-        stage_steps("baseline", &chain.baseline, query, &mut steps);
+        stage_steps("baseline", &chain.baseline, asked, &mut steps);
         return steps;
     }
-    if stage_steps("kubernetes", &chain.kubernetes, query, &mut steps).is_none() {
-        let exempt = chain.isolation.exempts(query);
+    if stage_steps("kubernetes", &chain.kubernetes, asked, &mut steps).is_none() {
+        let exempt = chain.isolation.exempts(asked.query);
         let why = match exempt {
             true => "isolates the endpoint, but traffic with its own node is always allowed",
             false => "isolates the endpoint, and no rule of any policy allows the flow",
@@ -165,11 +167,11 @@ fn steps(chain: &Chain, query: &FlowQuery) -> Vec<Step> {
 fn stage_steps(
     name: &'static str,
     stage: &Stage,
-    query: &FlowQuery,
+    asked: Asked<'_>,
     steps: &mut Vec<Step>,
 ) -> Option<Action> {
     for rule in &stage.rules {
-        let matched = rule.matches(query);
+        let matched = rule.matches(asked);
         steps.push(Step {
             stage: name,
             tier: rule.tier.clone(),
@@ -178,7 +180,7 @@ fn stage_steps(
             rule: Some(rule.info.rule().clone()),
             action: Some(rule.info.action()),
             matched,
-            why: why(rule, query, matched),
+            why: why(rule, asked, matched),
         });
         if matched {
             return Some(rule.info.action());
@@ -187,7 +189,8 @@ fn stage_steps(
     None
 }
 
-fn why(rule: &Rule, query: &FlowQuery, matched: bool) -> String {
+fn why(rule: &Rule, asked: Asked<'_>, matched: bool) -> String {
+    let query = asked.query;
     if matched {
         return match (rule.info.action(), &rule.l7) {
             (Action::Pass, _) => {
@@ -198,7 +201,7 @@ fn why(rule: &Rule, query: &FlowQuery, matched: bool) -> String {
         }
         .to_owned();
     }
-    if rule.matches_peer(query) {
+    if rule.matches_peer(asked) {
         return match query.destination_port() {
             0 => format!(
                 "protocol {} is not among its ports and protocols",
@@ -211,6 +214,14 @@ fn why(rule: &Rule, query: &FlowQuery, matched: bool) -> String {
         };
     }
     match &rule.peers {
+        Peers::Set(set) if !set.names.is_empty() => {
+            let names: Vec<_> = set.names.iter().map(NamePattern::as_str).collect();
+            format!(
+                "{} is not known as {}, nor is it among its other peers",
+                query.remote,
+                names.join(" or ")
+            )
+        }
         Peers::Set(set) if set.addresses.is_empty() && set.blocks.is_empty() => {
             "its peers select no known pod".to_owned()
         }

@@ -28,6 +28,7 @@ mod endpoint;
 mod explain;
 mod index;
 mod model;
+mod names;
 mod pattern;
 mod query;
 mod ruleset;

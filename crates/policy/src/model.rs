@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use crate::Side;
 use crate::diagnostic::Place;
+use crate::names::NamePattern;
 use crate::pattern::Pattern;
 use crate::query::Action;
 
@@ -234,6 +235,8 @@ pub(crate) enum Peer {
     Pods(PodSelection),
     Group(Located<String>),
     Block(IpBlock),
+    /// Addresses that the endpoint was told for such names; egress only.
+    Fqdn(NamePattern),
 }
 
 /// One entry of `ports` or `protocols`.

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{WORLD, acnp, endpoint, k8s, named};
 use proptest::prelude::*;
 use tollgate_policy::{CompileOptions, FlowQuery, Side, SourceFile, compile};
@@ -31,6 +33,17 @@ fn antrea_peer() -> impl Strategy<Value = String> {
         1 => Just("{namespaces: {match: Self}}".to_owned()),
         1 => Just("{namespaces: {sameLabels: [team]}}".to_owned()),
     ]
+}
+
+/// Names stand for addresses in egress rules only.
+fn peer_of(side: Side) -> BoxedStrategy<String> {
+    match side {
+        Side::Ingress => antrea_peer().boxed(),
+        Side::Egress => {
+            let name = "\\{fqdn: '(a\\.b|c\\.b|\\*\\.b|\\*)'\\}";
+            prop_oneof![4 => antrea_peer(), 1 => name].boxed()
+        }
+    }
 }
 
 fn port() -> impl Strategy<Value = String> {
@@ -71,7 +84,7 @@ fn antrea_rule(side: Side) -> impl Strategy<Value = String> {
     let action = "Allow|Drop|Reject|Pass";
     (
         action,
-        list(peers, antrea_peer()),
+        list(peers, peer_of(side)),
         list("ports", antrea_port()),
         icmp,
         any::<bool>(),
@@ -178,7 +191,9 @@ proptest! {
     fn index_agrees_with_naive(
         policies in policies(),
         queries in proptest::collection::vec(query(), 60),
+        names in proptest::collection::vec(prop_oneof!["a\\.b", "d\\.b", "e"], 0..3),
     ) {
+        let names: Vec<Arc<str>> = names.into_iter().map(Into::into).collect();
         let set = common::load(&policies);
         for name in ["shop/web", "bank/web"] {
             let endpoint = endpoint(&set, name);
@@ -186,6 +201,9 @@ proptest! {
                 let quick = common::describe(&endpoint.decide(query));
                 let naive = common::describe(&endpoint.decide_naive(query));
                 prop_assert_eq!(quick, naive, "{:?}\n{}", query, policies);
+                let quick = common::describe(&endpoint.decide_named(query, &names));
+                let naive = common::describe(&endpoint.decide_named_naive(query, &names));
+                prop_assert_eq!(quick, naive, "{:?} {:?}\n{}", query, names, policies);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tollgate_agent::config::DEFAULT_POLICY_DIR;
 use tollgate_agent::sources::{self, LoadError};
@@ -34,6 +35,9 @@ pub struct Args {
     /// Destination, address:port. With --from: the endpoint's port, with or without its address
     #[arg(long, value_name = "ADDR:PORT")]
     to: String,
+    /// A name for which the endpoint was told the destination's address, for `fqdn` peers
+    #[arg(long, value_name = "NAME", conflicts_with = "from")]
+    to_name: Vec<String>,
     /// For a flow towards the endpoint: who opens it, address or address:port
     #[arg(long, value_name = "ADDR")]
     from: Option<String>,
@@ -80,8 +84,14 @@ pub fn run(args: &Args, style: Style) -> Outcome {
         },
     };
     let l7 = l7_query(request.as_ref(), args.sni.as_deref());
-    let explanation = endpoint.explain(&query, l7.as_ref());
+    let explanation = endpoint.explain_named(&query, &names(args), l7.as_ref());
     show(args, &explanation, style)
+}
+
+/// The names as DNS answers teach them: lower case, no trailing dot.
+fn names(args: &Args) -> Vec<Arc<str>> {
+    let plain = |name: &String| name.trim_end_matches('.').to_ascii_lowercase().into();
+    args.to_name.iter().map(plain).collect()
 }
 
 fn faulty(error: LoadError) -> Failure {

@@ -1,4 +1,9 @@
 //! DNS messages: made by hand or by the library, read by the recogniser.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail the test"
+)]
 
 use std::net::IpAddr;
 

@@ -197,7 +197,7 @@ fn rule<'a>(
         // A rule without a readable action is checked like any other and never used.
         action: action.unwrap_or_else(|| cx.located(node, Action::Drop)),
         applied_to: targets(cx, fields, owner),
-        peers: cx.list(fields, peers, |cx, node| rule::peer(cx, node, owner)),
+        peers: cx.list(fields, peers, |cx, node| rule::peer(cx, node, side, owner)),
         services: services(cx, fields, side),
         l7: l7_items(cx, fields),
         logged: cx

@@ -82,4 +82,16 @@ counters! {
     cut_by_policy,
     /// Server segments held back because the answer to Upgrade or CONNECT was awaited.
     response_out_of_order,
+    /// DNS answers that taught an endpoint's names.
+    dns_learnt,
+    /// DNS answers about names of interest that matched no question; they taught nothing.
+    dns_unasked,
+    /// DNS segments dropped because an earlier one was missing.
+    dns_out_of_order,
+    /// DNS questions and connections not read because too many bytes were held.
+    dns_held_full,
+    /// Learnt pairs of name and address that gave way to newer ones.
+    names_replaced,
+    /// Addresses not learnt because the endpoint's table of names was full.
+    names_full,
 }

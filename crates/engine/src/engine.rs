@@ -13,6 +13,7 @@ use crate::cache::{CacheEntry, Progress, Steer};
 use crate::counters::Counters;
 use crate::datagram::{is_icmp_error, key_of, likely_opener, opener};
 use crate::deny::{self, Why};
+use crate::dns;
 use crate::event::{Event, EventKind, L7Facts};
 use crate::flow::{Flow, State, of_direction};
 use crate::flow_table::{FlowSummary, FlowTable, TableFull};
@@ -20,6 +21,7 @@ use crate::fragment::{FragmentKey, Fragments};
 use crate::inspect::Inspection;
 use crate::key::FlowKey;
 use crate::limits::Limits;
+use crate::names::NameTable;
 use crate::output::Output;
 use crate::policy_change;
 use crate::segment::{Ctx, Packet};
@@ -64,11 +66,15 @@ pub struct Remembered {
     pub side: Side,
     /// The latest L7 facts.
     pub facts: Option<L7Facts>,
+    /// Names known for the remote address when the flow was opened.
+    #[serde(default)]
+    pub names: Vec<Arc<str>>,
 }
 
 /// One worker's engine. See the crate's documentation.
 pub struct Engine {
     policy: Arc<PolicyTable>,
+    names: Arc<NameTable>,
     flows: FlowTable,
     fragments: Fragments,
     wheel: Wheel,
@@ -98,6 +104,7 @@ impl Engine {
     pub fn new(policy: Arc<PolicyTable>, limits: Limits) -> Self {
         Self {
             policy,
+            names: Arc::default(),
             flows: FlowTable::default(),
             fragments: Fragments::default(),
             wheel: Wheel::new(),
@@ -107,6 +114,12 @@ impl Engine {
             held_bytes: 0,
             next_id: 1,
         }
+    }
+
+    /// Where names are learnt and looked up, shared with the other workers. Without it there are no
+    /// resolvers, and nothing is known by name. To be called before the first frame.
+    pub fn set_names(&mut self, names: Arc<NameTable>) {
+        self.names = names;
     }
 
     /// What was counted since the start.
@@ -203,7 +216,9 @@ impl Engine {
             flow.note(packet, now);
             return match &flow.state {
                 State::Denied(_) => deny::straggler(flow, packet, ctx),
-                State::Open | State::Lost | State::Inspect(_) => tcp::forward_syn(packet, ctx),
+                State::Open | State::Lost | State::Inspect(_) | State::Dns(_) => {
+                    tcp::forward_syn(packet, ctx);
+                }
             };
         }
         self.remove(at, now, out);
@@ -224,6 +239,12 @@ impl Engine {
                 ctx.forward(packet.frame);
             }
             State::Inspect(_) => tcp::inspected(flow, packet, ctx),
+            State::Dns(_) => {
+                if let Some(policy) = self.policy.get(flow.key.endpoint) {
+                    let names = &self.names;
+                    dns::watched(flow, packet, &dns::Reading { policy, names }, ctx);
+                }
+            }
             State::Lost => lost(flow, packet, ctx),
             State::Denied(_) => deny::straggler(flow, packet, ctx),
         }
@@ -262,13 +283,19 @@ impl Engine {
         }
         let mut flow = self.new_flow(opener(packet), packet, now);
         flow.note(packet, now);
+        flow.names = self.names_of(&flow, policy, now);
         let ctx = ctx!(self, now, out);
-        match policy.decide(&flow.query()) {
+        match policy.decide_named(&flow.query(), &flow.names) {
             FlowVerdict::Allow(rule) => {
                 flow.rule = rule;
-                flow.put_cache(PASS, ctx);
                 deny::report_allowed(&flow, None, ctx);
-                ctx.forward(packet.frame);
+                let names = &self.names;
+                if dns::is_watched(&flow, policy, names) {
+                    watch(&mut flow, packet, &dns::Reading { policy, names }, ctx);
+                } else {
+                    flow.put_cache(PASS, ctx);
+                    ctx.forward(packet.frame);
+                }
             }
             FlowVerdict::Deny(denial) => refuse(&mut flow, packet, &denial, ctx),
             FlowVerdict::Inspect(rules) => inspect(&mut flow, packet, rules, ctx),
@@ -289,6 +316,7 @@ impl Engine {
         let likely = likely_opener(&key);
         let mut flow = self.new_flow(likely.unwrap_or(Side::Egress), packet, now);
         flow.note(packet, now);
+        flow.names = self.names_of(&flow, policy, now);
         let mut refusal = refusal_without_facts(&flow, policy);
         if likely.is_none() && refusal.is_none() {
             flow.side = Side::Ingress;
@@ -372,7 +400,7 @@ impl Engine {
             Some(at) => self
                 .flows
                 .get_mut(at)
-                .is_some_and(|f| matches!(f.state, State::Open)),
+                .is_some_and(|f| matches!(f.state, State::Open | State::Dns(_))),
             None => is_passed_by_kernel(&flow_key, ctx!(self, now, out)),
         };
         if !allowed {
@@ -400,6 +428,17 @@ impl Engine {
         let id = self.next_id;
         self.next_id += 1;
         Flow::new(id, side, packet, now)
+    }
+
+    /// The names known for a flow's remote address, if the policy asks for any.
+    fn names_of(&self, flow: &Flow, policy: &EndpointPolicy, now: Duration) -> Box<[Arc<str>]> {
+        if !policy.wants_names() {
+            return Box::default();
+        }
+        let known = self
+            .names
+            .names_for(flow.key.endpoint, &flow.key.remote, now);
+        known.into()
     }
 
     fn insert(&mut self, flow: Flow, now: Duration) {
@@ -490,7 +529,7 @@ impl Engine {
             return;
         };
         let was_denied = matches!(flow.state, State::Denied(_));
-        if !policy_change::recheck(flow, &self.policy, ctx!(self, now, out)) {
+        if !policy_change::recheck(flow, &self.policy, &self.names, ctx!(self, now, out)) {
             return self.remove(at, now, out);
         }
         if !was_denied && matches!(flow.state, State::Denied(_)) {
@@ -519,6 +558,7 @@ impl Engine {
                     remote: flow.key.remote_addr(),
                     side: flow.side,
                     facts: flow.facts.clone(),
+                    names: flow.names.to_vec(),
                 });
             }
         }
@@ -539,6 +579,10 @@ impl Engine {
     ) {
         if self.flows.find(&key).is_some() || !self.has_room(key.endpoint) {
             return;
+        }
+        if key.protocol != TCP && entry == dns::WATCHED {
+            // Nothing of it passes in the kernel: its next packet opens it anew.
+            return out.cache_delete(&key);
         }
         let id = self.next_id;
         self.next_id += 1;
@@ -588,6 +632,21 @@ fn inspect<O: Output>(
     tcp::forward_syn(packet, ctx);
 }
 
+/// An allowed flow to a resolver, with its first packet.
+fn watch<O: Output>(
+    flow: &mut Flow,
+    packet: &Packet<'_>,
+    reading: &dns::Reading<'_>,
+    ctx: &mut Ctx<'_, O>,
+) {
+    dns::watch(flow, ctx);
+    if flow.syn.is_some() {
+        tcp::forward_syn(packet, ctx);
+    } else {
+        dns::watched(flow, packet, reading, ctx);
+    }
+}
+
 fn refuse<O: Output>(flow: &mut Flow, packet: &Packet<'_>, denial: &Denial, ctx: &mut Ctx<'_, O>) {
     flow.rule = denial.rule.clone();
     let why = Why {
@@ -623,7 +682,7 @@ fn lost<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
 
 /// Why a flow whose L7 facts are gone must end; `None` if the policy needs none.
 fn refusal_without_facts(flow: &Flow, policy: &EndpointPolicy) -> Option<Why> {
-    let (policy, rule, reason) = match policy.decide(&flow.query()) {
+    let (policy, rule, reason) = match policy.decide_named(&flow.query(), &flow.names) {
         FlowVerdict::Allow(_) => return None,
         FlowVerdict::Deny(denial) => (
             denial.policy.clone(),
@@ -653,7 +712,7 @@ fn refusal_without_facts(flow: &Flow, policy: &EndpointPolicy) -> Option<Why> {
 fn is_passed_by_kernel<O: Output>(key: &FlowKey, ctx: &mut Ctx<'_, O>) -> bool {
     ctx.out
         .cache_get(key)
-        .is_some_and(|(entry, _)| entry == PASS)
+        .is_some_and(|(entry, _)| entry == PASS || (key.protocol != TCP && entry == dns::WATCHED))
 }
 
 fn is_handshaking(flow: &Flow) -> bool {
@@ -697,7 +756,7 @@ fn patience(flow: &Flow, progress: &Progress, limits: &Limits) -> Duration {
         State::Inspect(inspection) if !inspection.established && !has_syn_ack(flow, progress) => {
             limits.tcp_handshake
         }
-        State::Open | State::Lost | State::Inspect(_) => limits.tcp_idle,
+        State::Open | State::Lost | State::Inspect(_) | State::Dns(_) => limits.tcp_idle,
     }
 }
 

@@ -1,5 +1,6 @@
 //! One flow: what was decided, and what is needed to go on deciding.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate_policy::{FlowQuery, RuleRef, Side};
@@ -8,6 +9,7 @@ use tollgate_wire::tag::{Direction, Tag};
 
 use crate::cache::{CacheEntry, DirectionProgress, Progress};
 use crate::datagram::{key_of, likely_opener};
+use crate::dns::Watch;
 use crate::engine::Remembered;
 use crate::event::L7Facts;
 use crate::inspect::Inspection;
@@ -74,6 +76,8 @@ pub(crate) enum State {
     Open,
     /// TCP under a rule set.
     Inspect(Box<Inspection>),
+    /// Allowed; the answers of a resolver are read on their way.
+    Dns(Box<Watch>),
     /// Decided by an engine before this one, and under inspection: what it knew is gone, so the
     /// flow ends with the next packet that the kernel cannot pass.
     Lost,
@@ -102,6 +106,8 @@ pub(crate) struct Flow {
     pub icmp: Option<(u8, u8)>,
     /// TCP: sequence number of the SYN that opened it, while it is known.
     pub syn: Option<u32>,
+    /// Names known for the remote address when it was opened: they may expire, it goes on.
+    pub names: Box<[Arc<str>]>,
 }
 
 impl Flow {
@@ -127,6 +133,7 @@ impl Flow {
                 .tcp()
                 .filter(|tcp| tcp.flags.is_syn())
                 .map(|tcp| tcp.seq),
+            names: Box::default(),
         }
     }
 
@@ -140,9 +147,12 @@ impl Flow {
         state: State,
         now: Duration,
     ) -> Self {
-        let (side, facts) = match remembered {
-            Some(remembered) => (remembered.side, remembered.facts),
-            None => (likely_opener(&key).unwrap_or(Side::Egress), None),
+        let (side, facts, names) = match remembered {
+            Some(remembered) => (remembered.side, remembered.facts, remembered.names),
+            None => {
+                let side = likely_opener(&key).unwrap_or(Side::Egress);
+                (side, None, Vec::new())
+            }
         };
         Self {
             id,
@@ -158,6 +168,7 @@ impl Flow {
             closing: false,
             icmp: None,
             syn: None,
+            names: names.into(),
         }
     }
 
@@ -259,6 +270,7 @@ impl Flow {
     pub(crate) fn held_bytes(&self) -> usize {
         match &self.state {
             State::Inspect(inspection) => inspection.stream.held_bytes(),
+            State::Dns(watch) => watch.held_bytes(),
             State::Open | State::Lost | State::Denied(_) => 0,
         }
     }

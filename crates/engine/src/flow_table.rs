@@ -54,7 +54,7 @@ impl FlowSummary {
         let state = match &flow.state {
             State::Denied(_) => "denied",
             _ if flow.closing => "closing",
-            State::Inspect(_) | State::Lost => "inspected",
+            State::Inspect(_) | State::Dns(_) | State::Lost => "inspected",
             State::Open => "open",
         };
         Self {

@@ -13,11 +13,13 @@ pub mod counters;
 pub mod event;
 pub mod key;
 pub mod limits;
+pub mod names;
 pub mod output;
 pub mod table;
 
 mod datagram;
 mod deny;
+mod dns;
 mod engine;
 mod flow;
 mod flow_table;

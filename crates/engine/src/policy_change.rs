@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use crate::cache::{CacheEntry, Steer};
 use crate::deny::{self, Position, Why};
+use crate::dns;
 use crate::flow::{Flow, Refusing, State, of_direction};
 use crate::inspect::judge_facts;
+use crate::names::NameTable;
 use crate::output::Output;
 use crate::segment::Ctx;
 use crate::table::PolicyTable;
@@ -20,15 +22,21 @@ const TCP: u8 = 6;
 pub(crate) fn recheck<O: Output>(
     flow: &mut Flow,
     table: &PolicyTable,
+    names: &NameTable,
     ctx: &mut Ctx<'_, O>,
 ) -> bool {
     let Some(policy) = table.get(flow.key.endpoint) else {
         return false;
     };
-    match policy.decide(&flow.query()) {
+    let mut known = flow.names.to_vec();
+    if policy.wants_names() {
+        known.extend(names.names_for(flow.key.endpoint, &flow.key.remote, ctx.now));
+    }
+    match policy.decide_named(&flow.query(), &known) {
         FlowVerdict::Allow(rule) => {
             flow.rule = rule;
-            allow(flow, ctx)
+            let is_watched = dns::is_watched(flow, policy, names);
+            allow(flow, is_watched, ctx)
         }
         FlowVerdict::Deny(denial) => deny_now(flow, &denial, ctx),
         FlowVerdict::Inspect(rules) => inspect(flow, rules, ctx),
@@ -36,11 +44,14 @@ pub(crate) fn recheck<O: Output>(
 }
 
 /// The policy needs no L7 fact for the flow.
-fn allow<O: Output>(flow: &mut Flow, ctx: &mut Ctx<'_, O>) -> bool {
+fn allow<O: Output>(flow: &mut Flow, is_watched: bool, ctx: &mut Ctx<'_, O>) -> bool {
     match &flow.state {
         // A connection that was refused stays closed; anything else may begin anew.
         State::Denied(_) => return flow.key.protocol == TCP,
-        State::Open | State::Lost | State::Inspect(_) => {
+        State::Dns(_) if is_watched => {}
+        // Of a connection that is open, the beginning was not read.
+        State::Open if is_watched && flow.key.protocol != TCP => dns::watch(flow, ctx),
+        State::Open | State::Lost | State::Inspect(_) | State::Dns(_) => {
             *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
             flow.state = State::Open;
             flow.put_cache(
@@ -75,7 +86,7 @@ fn inspect<O: Output>(flow: &mut Flow, rules: Arc<RuleSet>, ctx: &mut Ctx<'_, O>
         (State::Denied(_), _) => return flow.key.protocol == TCP,
         (_, Some(facts)) => judge_facts(&rules, facts),
         (State::Inspect(_), None) => None,
-        (State::Open | State::Lost, None) => Some("l7-facts-unknown"),
+        (State::Open | State::Lost | State::Dns(_), None) => Some("l7-facts-unknown"),
     };
     let rule = rules.rule().clone();
     if let Some(reason) = reason {

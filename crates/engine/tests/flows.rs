@@ -7,7 +7,7 @@ mod sim;
 
 use std::net::SocketAddr;
 
-use sim::{Conn, Gate, POD, SERVER, client_hello, delivered, egress, link, usual};
+use sim::{Conn, Gate, POD, SERVER, client_hello, delivered, egress, fragments, link, usual};
 use tollgate_engine::event::{EventKind, L7Facts};
 use tollgate_engine::limits::Limits;
 use tollgate_wire::build;
@@ -298,27 +298,6 @@ fn held_segments_are_bounded() {
     }
     assert!(gate.engine.held_bytes() <= 10_000);
     assert!(gate.engine.counters().held_full > 80);
-}
-
-/// Both fragments of a UDP datagram of the flow, as an IPv4 router would make them.
-fn fragments(frame: &[u8]) -> [Vec<u8>; 2] {
-    const IP: usize = 12 + 18;
-    let mut pieces = [frame[..IP + 20 + 8].to_vec(), frame[..IP + 20].to_vec()];
-    pieces[1].extend_from_slice(&frame[IP + 28..]);
-    for (piece, offset) in pieces.iter_mut().zip([0x2000u16, 1]) {
-        let total = (piece.len() - IP) as u16;
-        piece[IP + 2..IP + 4].copy_from_slice(&total.to_be_bytes());
-        piece[IP + 4..IP + 6].copy_from_slice(&7u16.to_be_bytes());
-        piece[IP + 6..IP + 8].copy_from_slice(&offset.to_be_bytes());
-        piece[IP + 10..IP + 12].fill(0);
-        let sum: u32 = piece[IP..IP + 20]
-            .chunks(2)
-            .map(|w| u32::from(w[0]) << 8 | u32::from(w[1]))
-            .sum();
-        let folded = (sum & 0xffff) + (sum >> 16);
-        piece[IP + 10..IP + 12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
-    }
-    pieces
 }
 
 #[test]

@@ -263,6 +263,7 @@ fn start_workers(
             counters,
             events: state.events.sender(index),
             limits: state.config.limits.engine(),
+            names: Arc::clone(&state.names),
         };
         let flows = FlowMap::open(&state.config.pin_dir)?;
         let worker = Worker::new(context, queue, flows, state.hub.wants_all());

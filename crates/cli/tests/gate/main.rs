@@ -21,6 +21,7 @@ mod life;
 mod live;
 mod many;
 mod mtu;
+mod names;
 mod policy;
 mod seen;
 mod transfer;

@@ -246,7 +246,7 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 /// The clock that the kernel programs use too.
-fn monotonic() -> Duration {
+pub(crate) fn monotonic() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
     // Since boot, so neither part is ever negative.
     Duration::new(

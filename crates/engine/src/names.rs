@@ -109,6 +109,28 @@ impl NameTable {
         valid.map(|known| known.name.clone()).collect()
     }
 
+    /// Everything that an endpoint knows at `now`, with the time until which it counts; the oldest of
+    /// each address first.
+    pub fn known(&self, endpoint: EndpointId, now: Duration) -> Vec<(Arc<str>, IpAddr, Duration)> {
+        let shard = self.shard(endpoint);
+        let Some(names) = shard.get(&endpoint) else {
+            return Vec::new();
+        };
+        let all = names.by_address.iter();
+        let all = all.flat_map(|(address, all)| all.iter().map(|known| (*address, known)));
+        let valid = all.filter(|(_, known)| known.expires > now);
+        valid
+            .map(|(address, known)| (known.name.clone(), address, known.expires))
+            .collect()
+    }
+
+    /// Takes in what [`NameTable::known`] told an engine before this one.
+    pub fn restore(&self, endpoint: EndpointId, name: &str, address: IpAddr, expires: Duration) {
+        let mut shard = self.shard(endpoint);
+        let names = shard.entry(endpoint).or_default();
+        names.learn(name, address, expires, &mut Learnt::default());
+    }
+
     /// The endpoint is gone; its id may be another's next.
     pub fn forget(&self, endpoint: EndpointId) {
         self.shard(endpoint).remove(&endpoint);
@@ -298,6 +320,19 @@ mod tests {
         let names = table.names_for(id, &v4(7), later(100));
         assert_eq!(names.len(), NAMES_PER_ADDRESS_MAX);
         assert!(!names.iter().any(|name| **name == *"more.b"));
+    }
+
+    #[test]
+    fn what_is_known_can_be_handed_on() {
+        let (before, id) = table();
+        before.learn(id, "a.b", &[(v4(1), 5), (v4(2), 300)], NOW);
+        let after = table().0;
+        for (name, address, expires) in before.known(id, later(60)) {
+            after.restore(id, &name, address, expires);
+        }
+        let known = |address, now| after.names_for(id, &address, now).len();
+        assert_eq!((known(v4(1), NOW), known(v4(2), later(299))), (0, 1));
+        assert_eq!(known(v4(2), later(300)), 0);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use simple_dns::rdata::{A, AAAA, CNAME, RData};
 use simple_dns::{CLASS, Name, Packet, QCLASS, QTYPE, ResourceRecord, TYPE};
 use tollgate_lab::lab::Place;
@@ -67,6 +68,7 @@ fn names() {
         ("race", the_first_connection_never_loses),
         ("TCP, alias, IPv6", tcp_aliases_and_ipv6),
         ("strangers", others_teach_nothing),
+        ("restart", names_outlive_a_restart),
     ]);
 }
 
@@ -155,6 +157,13 @@ fn tcp_aliases_and_ipv6(bed: &mut Bed) {
 fn others_teach_nothing(bed: &mut Bed) {
     look_up(&stub(bed), STRANGER.into(), "n99.example.com", TYPE::A);
     look_up(&stub(bed), Family::V4.outside(), "n99.example.net", TYPE::A);
+    assert!(!connects(bed, STRANGER.into()));
+}
+
+fn names_outlive_a_restart(bed: &mut Bed) {
+    bed.stop(Signal::TERM);
+    bed.start();
+    assert!(connects(bed, address(FIRST)));
     assert!(!connects(bed, STRANGER.into()));
 }
 

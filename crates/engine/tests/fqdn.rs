@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use proptest::prelude::*;
 use sim::{Conn, Gate, Out, egress, fragments, link};
 use simple_dns::rdata::{A, AAAA, CNAME, RData};
 use simple_dns::{CLASS, Name, Packet, QCLASS, QTYPE, ResourceRecord, TYPE};
@@ -267,6 +268,48 @@ fn an_answer_that_comes_too_late_teaches_nothing() {
     gate.wait(31);
     told(&mut gate, &reply(7, name, &[(name, WEB, 300)]));
     assert!(!may_connect(&mut gate, WEB));
+}
+
+#[test]
+fn a_question_that_is_sent_again_is_one_question() {
+    let mut gate = gate();
+    let name = "www.example.com";
+    ask(&mut gate, &query(7, name));
+    ask(&mut gate, &query(7, name));
+    told(&mut gate, &reply(7, name, &[(name, WEB, 300)]));
+    told(&mut gate, &reply(7, name, &[(name, "192.0.2.8", 300)]));
+    assert!(may_connect(&mut gate, WEB) && !may_connect(&mut gate, "192.0.2.8"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn anything_goes_through_and_rubbish_teaches_nothing(
+        payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..80), 1..8),
+        at in 0usize..60, value: u8,
+    ) {
+        let mut gate = gate();
+        let name = "www.example.com";
+        let good = reply(7, name, &[(name, WEB, 300)]);
+        let mut damaged = good.clone();
+        if let Some(byte) = damaged.get_mut(at) {
+            *byte = value;
+        }
+        for payload in payloads {
+            ask(&mut gate, &payload);
+            told(&mut gate, &payload);
+        }
+        ask(&mut gate, &query(7, name));
+        told(&mut gate, &damaged);
+        told(&mut gate, &good);
+        prop_assert!(may_connect(&mut gate, WEB) || damaged[..12] == good[..12]);
+        let mut conn = dns_over_tcp(&mut gate);
+        prop_assert_eq!(conn.send(&mut gate, &damaged).len(), 1);
+        prop_assert_eq!(conn.answer(&mut gate, &damaged).len(), 1);
+        gate.wait(200);
+        prop_assert!(gate.engine.held_bytes() < 200);
+    }
 }
 
 #[test]

@@ -373,6 +373,7 @@ fn judge_http(rules: &RuleSet, request: Request) -> Result<L7Facts, Refused> {
         path: &request.path.normal,
         query: request.query.as_deref(),
         path_ambiguous: request.path.ambiguous.is_some(),
+        ..Default::default()
     });
     let head_only = request.method == "HEAD";
     let facts = L7Facts::Http {
@@ -400,6 +401,7 @@ fn judge_tls(rules: &RuleSet, facts: &L7Facts) -> Result<(), Refused> {
     };
     match rules.judge_tls(&TlsFacts {
         sni: sni.as_deref(),
+        ..Default::default()
     }) {
         L7Verdict::Allow { .. } => Ok(()),
         L7Verdict::Deny { reason } => Err(Refused {
@@ -416,6 +418,7 @@ pub(crate) fn judge_facts(rules: &RuleSet, facts: &L7Facts) -> Option<&'static s
     let verdict = match facts {
         L7Facts::Tls { sni, .. } => rules.judge_tls(&TlsFacts {
             sni: sni.as_deref(),
+            ..Default::default()
         }),
         L7Facts::Http {
             method,
@@ -429,6 +432,7 @@ pub(crate) fn judge_facts(rules: &RuleSet, facts: &L7Facts) -> Option<&'static s
                 path: &path.normal,
                 query,
                 path_ambiguous: path.ambiguous.is_some(),
+                ..Default::default()
             })
         }
     };

@@ -4,17 +4,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::Side;
-use crate::decode::TCP;
+use crate::decode::{TCP, UDP};
 use crate::index::FlowIndex;
 use crate::model::IpBlock;
-use crate::query::{Action, Denial, DenyHow, FlowQuery, FlowVerdict, RuleRef};
+use crate::query::{Action, Audited, Decision, Denial, DenyHow, FlowQuery, FlowVerdict, RuleRef};
 use crate::ruleset::RuleSet;
 
 /// A rule says Drop or Reject.
 pub(crate) const BY_RULE: &str = "rule";
 /// Isolated by a Kubernetes NetworkPolicy, and no rule allows the flow.
 pub(crate) const NO_RULE: &str = "no-rule-matches";
-/// A rule with `l7Protocols` matched what is not TCP.
+/// A rule with `l7Protocols` matched what cannot be inspected for them.
 pub(crate) const NEEDS_TCP: &str = "l7-needs-tcp";
 
 /// Where a port's name stands for which number, sorted: it differs from one pod to the next.
@@ -87,6 +87,18 @@ impl Rule {
         self.services.is_empty() || self.services.iter().any(|service| service.matches(query))
     }
 
+    /// What the rule would do if its policy was not under audit; `None`: let the flow pass.
+    pub(crate) fn audited(&self, query: &FlowQuery) -> Option<Audited> {
+        if self.info.action() == Action::Pass {
+            return None;
+        }
+        match self.verdict(query) {
+            FlowVerdict::Allow(_) => None,
+            FlowVerdict::Deny(denial) => Some(Audited::Deny(denial)),
+            FlowVerdict::Inspect(set) => Some(Audited::Inspect(set)),
+        }
+    }
+
     fn verdict(&self, query: &FlowQuery) -> FlowVerdict {
         let how = match self.info.action() {
             Action::Drop => DenyHow::Drop,
@@ -103,17 +115,22 @@ impl Rule {
         };
         match (self.info.action(), &self.l7) {
             (Action::Allow, None) => FlowVerdict::Allow(Some(self.info.clone())),
-            (Action::Allow, Some(set)) if query.protocol == TCP => {
+            (Action::Allow, Some(set)) if can_inspect(query.protocol, set) => {
                 FlowVerdict::Inspect(set.clone())
             }
             (Action::Allow, Some(_)) => denial(
                 NEEDS_TCP,
-                "the rule has l7Protocols, which can only be checked on TCP",
+                "the rule has l7Protocols, which can only be checked on TCP, or on UDP for tls items",
             ),
             // Pass is dealt with before.
             (Action::Drop | Action::Reject | Action::Pass, _) => denial(BY_RULE, ""),
         }
     }
+}
+
+/// TCP carries anything, UDP carries TLS in QUIC.
+fn can_inspect(protocol: u8, set: &RuleSet) -> bool {
+    protocol == TCP || protocol == UDP && set.wants_tls()
 }
 
 impl AddressSet {
@@ -215,11 +232,41 @@ pub(crate) struct Chain {
 /// Rules of which the first that matches decides.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    pub(crate) rules: Box<[Arc<Rule>]>,
+    enforced: Rules,
+    /// The same rules with those under audit in their places, if there are any: if the first that
+    /// matches here is under audit, it is asked before the one that decides.
+    all: Option<Rules>,
+}
+
+#[derive(Debug)]
+struct Rules {
+    rules: Box<[Arc<Rule>]>,
     index: FlowIndex,
 }
 
 impl Stage {
+    fn new(rules: Vec<Arc<Rule>>) -> Self {
+        let under_audit = |rule: &Arc<Rule>| rule.info.audit();
+        if !rules.iter().any(under_audit) {
+            return Self {
+                enforced: Rules::new(rules),
+                all: None,
+            };
+        }
+        let enforced = rules.iter().filter(|rule| !under_audit(rule)).cloned();
+        Self {
+            enforced: Rules::new(enforced.collect()),
+            all: Some(Rules::new(rules)),
+        }
+    }
+
+    /// All rules in order, those under audit in their places.
+    pub(crate) fn rules(&self) -> &[Arc<Rule>] {
+        &self.all.as_ref().unwrap_or(&self.enforced).rules
+    }
+}
+
+impl Rules {
     fn new(rules: Vec<Arc<Rule>>) -> Self {
         let index = FlowIndex::new(&rules);
         Self {
@@ -229,12 +276,12 @@ impl Stage {
     }
 
     /// The first rule that matches, by the index.
-    pub(crate) fn first(&self, query: &FlowQuery) -> Option<&Rule> {
+    fn first(&self, query: &FlowQuery) -> Option<&Rule> {
         self.index.first(&self.rules, query)
     }
 
     /// The same by trying one after the other: what the index must agree with.
-    pub(crate) fn first_naive(&self, query: &FlowQuery) -> Option<&Rule> {
+    fn first_naive(&self, query: &FlowQuery) -> Option<&Rule> {
         self.rules
             .iter()
             .map(|rule| &**rule)
@@ -255,40 +302,77 @@ impl Chain {
 
     /// Whether any policy has a say.
     pub(crate) fn governs(&self) -> bool {
-        !(self.antrea.rules.is_empty()
+        !(self.antrea.rules().is_empty()
             && self.isolated_by.is_empty()
-            && self.baseline.rules.is_empty())
+            && self.baseline.rules().is_empty())
     }
 
     pub(crate) fn decide(&self, query: &FlowQuery) -> FlowVerdict {
-        self.decide_by(query, Stage::first)
+        self.decide_by(query, Rules::first)
     }
 
     pub(crate) fn decide_naive(&self, query: &FlowQuery) -> FlowVerdict {
-        self.decide_by(query, Stage::first_naive)
+        self.decide_by(query, Rules::first_naive)
+    }
+
+    pub(crate) fn decide_audited(&self, query: &FlowQuery) -> Decision {
+        Decision {
+            verdict: self.decide(query),
+            audit: self.audited_by(query, Rules::first),
+        }
+    }
+
+    pub(crate) fn decide_audited_naive(&self, query: &FlowQuery) -> Decision {
+        Decision {
+            verdict: self.decide_naive(query),
+            audit: self.audited_by(query, Rules::first_naive),
+        }
     }
 
     fn decide_by<'c>(
         &'c self,
         query: &FlowQuery,
-        first: impl Fn(&'c Stage, &FlowQuery) -> Option<&'c Rule>,
+        first: impl Fn(&'c Rules, &FlowQuery) -> Option<&'c Rule>,
     ) -> FlowVerdict {
-        if let Some(rule) = first(&self.antrea, query)
+        if let Some(rule) = first(&self.antrea.enforced, query)
             && rule.info.action() != Action::Pass
         {
             return rule.verdict(query);
         }
         if let Some(isolating) = self.isolated_by.first() {
-            return match first(&self.kubernetes, query) {
+            return match first(&self.kubernetes.enforced, query) {
                 Some(rule) => rule.verdict(query),
                 None if self.isolation.exempts(query) => FlowVerdict::Allow(None),
                 None => FlowVerdict::Deny(isolated(isolating.clone())),
             };
         }
-        match first(&self.baseline, query) {
+        match first(&self.baseline.enforced, query) {
             Some(rule) => rule.verdict(query),
             None => FlowVerdict::Allow(None),
         }
+    }
+
+    /// What the first matching rule under audit would have done, if one is asked at all: nothing is
+    /// asked behind the rule that decides, nor the baseline tier of an isolated endpoint.
+    fn audited_by<'c>(
+        &'c self,
+        query: &FlowQuery,
+        first: impl Fn(&'c Rules, &FlowQuery) -> Option<&'c Rule>,
+    ) -> Option<Audited> {
+        if self.antrea.all.is_none() && self.baseline.all.is_none() {
+            return None;
+        }
+        match first(
+            self.antrea.all.as_ref().unwrap_or(&self.antrea.enforced),
+            query,
+        ) {
+            Some(rule) if rule.info.audit() => return rule.audited(query),
+            Some(rule) if rule.info.action() != Action::Pass => return None,
+            Some(_) | None if !self.isolated_by.is_empty() => return None,
+            Some(_) | None => {}
+        }
+        let rule = first(self.baseline.all.as_ref()?, query)?;
+        rule.info.audit().then(|| rule.audited(query)).flatten()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::Side;
 use crate::chain::Chain;
 use crate::explain::{self, Explanation};
 use crate::model::Pod;
-use crate::query::{FlowQuery, FlowVerdict, L7Query};
+use crate::query::{Decision, FlowQuery, FlowVerdict, L7Query};
 
 /// The compiled policy of one endpoint.
 #[derive(Debug)]
@@ -58,14 +58,27 @@ impl EndpointPolicy {
         &self.addresses
     }
 
-    /// Whether any policy selects the endpoint in this direction. If not, every flow is allowed.
+    /// Whether any policy, also one under audit, selects the endpoint in this direction. If not,
+    /// every flow is allowed and there is nothing to report.
     pub fn governs(&self, side: Side) -> bool {
         self.chain(side).governs()
     }
 
-    /// Judges a flow on its first packet.
+    /// Judges a flow on its first packet. Policies under audit have no part in it.
     pub fn decide(&self, query: &FlowQuery) -> FlowVerdict {
         self.chain(query.side).decide(query)
+    }
+
+    /// [`EndpointPolicy::decide`], and what policies under audit would have said.
+    pub fn decide_audited(&self, query: &FlowQuery) -> Decision {
+        self.chain(query.side).decide_audited(query)
+    }
+
+    /// [`EndpointPolicy::decide_audited`] by trying one rule after the other; for tests of the
+    /// former.
+    #[doc(hidden)]
+    pub fn decide_audited_naive(&self, query: &FlowQuery) -> Decision {
+        self.chain(query.side).decide_audited_naive(query)
     }
 
     /// [`EndpointPolicy::decide`] by trying one rule after the other; for tests of the former.

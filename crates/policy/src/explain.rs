@@ -120,7 +120,7 @@ pub(crate) fn explain(
 fn not_selecting(chain: &Chain, policies: &[Arc<str>]) -> Vec<Arc<str>> {
     let mut selecting = std::collections::HashSet::new();
     for stage in [&chain.antrea, &chain.kubernetes, &chain.baseline] {
-        selecting.extend(stage.rules.iter().map(|rule| rule.info.policy().clone()));
+        selecting.extend(stage.rules().iter().map(|rule| rule.info.policy().clone()));
     }
     selecting.extend(chain.isolated_by.iter().cloned());
     policies
@@ -168,7 +168,7 @@ fn stage_steps(
     query: &FlowQuery,
     steps: &mut Vec<Step>,
 ) -> Option<Action> {
-    for rule in &stage.rules {
+    for rule in stage.rules() {
         let matched = rule.matches(query);
         steps.push(Step {
             stage: name,

@@ -39,11 +39,11 @@ pub use diagnostic::Diagnostic;
 pub use endpoint::EndpointPolicy;
 pub use explain::{Explanation, Outcome, Step, Verdict};
 pub use query::{
-    Action, Denial, DenyHow, FlowQuery, FlowVerdict, HttpFacts, L7Query, L7Verdict, RuleRef,
-    TlsFacts,
+    Action, Audited, Decision, Denial, DenyHow, FlowQuery, FlowVerdict, HttpFacts, L7Query,
+    L7Verdict, RuleRef, TlsFacts,
 };
 pub use ruleset::RuleSet;
-pub use set::{PolicyInfo, PolicySet, Summary};
+pub use set::{Enforcement, PolicyInfo, PolicySet, Summary};
 
 /// Who opened a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

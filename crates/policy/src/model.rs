@@ -193,6 +193,8 @@ pub(crate) struct Policy {
     /// Kubernetes only: the directions in which the selected pods are isolated.
     pub(crate) isolates: Vec<Side>,
     pub(crate) rules: Vec<Rule>,
+    /// `enforcement: audit`: reported, never enforced.
+    pub(crate) audit: bool,
 }
 
 /// Where a policy stands among the others.

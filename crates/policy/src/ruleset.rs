@@ -24,6 +24,7 @@ pub struct RuleSet {
     items: Vec<L7Item>,
     http: Option<HttpIndex>,
     tls: Option<TlsIndex>,
+    wanted_headers: Box<[Box<str>]>,
 }
 
 impl RuleSet {
@@ -34,6 +35,7 @@ impl RuleSet {
             items,
             http,
             tls,
+            wanted_headers: Box::default(),
         }
     }
 
@@ -50,6 +52,11 @@ impl RuleSet {
     /// Whether any item is about TLS: if not, a ClientHello is never allowed.
     pub fn wants_tls(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// The header fields that items look at, in lower case and sorted, each once.
+    pub fn wanted_headers(&self) -> &[Box<str>] {
+        &self.wanted_headers
     }
 
     /// Judges one HTTP request.

@@ -37,6 +37,7 @@ fn http(set: &RuleSet, request: &str) -> String {
         path,
         query,
         path_ambiguous: ambiguous,
+        ..Default::default()
     };
     let verdict = set.judge_http(&facts);
     assert_eq!(verdict, set.judge_http_naive(&facts), "{request}");
@@ -44,7 +45,10 @@ fn http(set: &RuleSet, request: &str) -> String {
 }
 
 fn tls(set: &RuleSet, sni: Option<&str>) -> String {
-    let facts = TlsFacts { sni };
+    let facts = TlsFacts {
+        sni,
+        ..Default::default()
+    };
     let verdict = set.judge_tls(&facts);
     assert_eq!(verdict, set.judge_tls_naive(&facts), "{sni:?}");
     describe(verdict)

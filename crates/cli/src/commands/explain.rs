@@ -281,9 +281,11 @@ fn l7_query<'a>(request: Option<&'a Request>, sni: Option<&'a str>) -> Option<L7
             path: &request.path.normal,
             query: request.query.as_deref(),
             path_ambiguous: request.path.ambiguous.is_some(),
+            ..Default::default()
         })),
         (None, Some(sni)) => Some(L7Query::Tls(TlsFacts {
             sni: (!sni.is_empty()).then_some(sni),
+            ..Default::default()
         })),
         (None, None) => None,
     }

@@ -39,13 +39,14 @@ impl<'w, 'a> RuleCompiler<'w, 'a> {
         }
     }
 
-    pub(crate) fn prepare(&mut self, name: &Arc<str>, rule: &Rule) -> Prepared {
+    pub(crate) fn prepare(&mut self, name: &Arc<str>, audit: bool, rule: &Rule) -> Prepared {
         let info = RuleRef(Arc::new(RuleInfo {
             policy: name.clone(),
             rule: rule.name.as_str().into(),
             action: rule.action.value,
             logged: rule.logged,
             log_label: rule.log_label.as_deref().map(Into::into),
+            audit,
         }));
         let l7 =
             (!rule.l7.is_empty()).then(|| Arc::new(RuleSet::new(info.clone(), rule.l7.clone())));

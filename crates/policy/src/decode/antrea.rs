@@ -1,4 +1,5 @@
-//! `crd.antrea.io/v1beta1`: policies, tiers and groups.
+//! `crd.antrea.io/v1beta1`: policies, tiers and groups; and the policies of
+//! `policy.tollgate.dev/v1alpha1`, which may say more.
 
 use std::collections::HashSet;
 
@@ -26,6 +27,9 @@ const ACTIONS: &[(&str, Action)] = &[
     ("Pass", Action::Pass),
 ];
 
+/// The words of `spec.enforcement`, and whether the policy is under audit.
+const ENFORCEMENTS: &[(&str, bool)] = &[("enforce", false), ("audit", true)];
+
 /// `ClusterNetworkPolicy` and `NetworkPolicy`.
 pub(crate) fn policy<'a>(cx: &mut Cx<'a>, node: &'a Node, kind: &'static str) -> Option<Policy> {
     let object = cx.fields(node, OBJECT)?;
@@ -39,14 +43,21 @@ pub(crate) fn policy<'a>(cx: &mut Cx<'a>, node: &'a Node, kind: &'static str) ->
 }
 
 fn policy_spec<'a>(cx: &mut Cx<'a>, node: &'a Node, id: Option<Identity>) -> Option<Policy> {
-    let fields = cx.fields(
+    let fields = cx.fields_with(
         node,
         &["tier", "priority", "appliedTo", "ingress", "egress"],
+        &["enforcement"],
     )?;
     // A placeholder lets the rules be checked although the metadata is bad.
     let owner = id.as_ref().and_then(|id| id.namespace.clone());
     let tier = tier_name(cx, fields);
     let priority = cx.required(fields, "priority", priority);
+    let audit = match fields.has("enforcement") {
+        true => cx.optional(fields, "enforcement", |cx, node| {
+            cx.word(node, ENFORCEMENTS)
+        }),
+        false => Some(false),
+    };
     let applied_to = targets(cx, fields, owner.as_deref());
     let mut rules = Vec::new();
     for (key, side) in [("ingress", Side::Ingress), ("egress", Side::Egress)] {
@@ -70,6 +81,7 @@ fn policy_spec<'a>(cx: &mut Cx<'a>, node: &'a Node, id: Option<Identity>) -> Opt
         applied_to,
         isolates: Vec::new(),
         rules,
+        audit: audit?,
     })
 }
 

@@ -27,6 +27,7 @@ mod diagnostic;
 mod endpoint;
 mod explain;
 mod index;
+mod item;
 mod model;
 mod pattern;
 mod query;

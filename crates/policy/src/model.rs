@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::Side;
 use crate::diagnostic::Place;
-use crate::pattern::Pattern;
+use crate::item::L7Item;
 use crate::query::Action;
 
 /// Labels of an object.
@@ -265,17 +265,4 @@ pub(crate) enum PortMatch {
     Range(u16, u16),
     /// A container port's name at the destination pod.
     Name(String),
-}
-
-/// One entry of `l7Protocols`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum L7Item {
-    Http {
-        host: Pattern,
-        method: Option<&'static str>,
-        path: Pattern,
-    },
-    Tls {
-        sni: Pattern,
-    },
 }

@@ -7,8 +7,9 @@ use super::common::{Home, OBJECT, TCP, identity, ip_block, name};
 use super::cx::{Cx, Fields};
 use super::{l7, rule};
 use crate::Side;
+use crate::item::L7Item;
 use crate::model::{
-    Group, GroupBody, Identity, L7Item, Located, Order, Policy, Rule, Service, Target, Tier,
+    Group, GroupBody, Identity, Located, Order, Policy, Rule, Service, Target, Tier,
 };
 use crate::query::Action;
 use crate::yaml::{Node, Value, shorten};
@@ -250,7 +251,14 @@ fn l7_items<'a>(cx: &mut Cx<'a>, fields: Fields<'a>) -> Vec<L7Item> {
         let message = "must not be empty; leave the field out to allow without L7 inspection";
         cx.fault_in(fields, "l7Protocols", message);
     }
-    cx.list(fields, "l7Protocols", l7::item)
+    let items = cx.list(fields, "l7Protocols", l7::item);
+    let written = fields.get("l7Protocols").map(|node| &node.value);
+    let complete = matches!(written, Some(Value::Seq(written)) if written.len() == items.len());
+    if complete && !items.is_empty() && items.iter().all(|item| item.deny) {
+        let message = "needs an item with action Allow: what no item allows is refused anyway";
+        cx.fault_in(fields, "l7Protocols", message);
+    }
+    items
 }
 
 /// What Antrea's webhook checks, in its order and words.
@@ -269,11 +277,7 @@ fn check_l7<'a>(cx: &mut Cx<'a>, fields: Fields<'a>, rule: &Rule) {
         let message = "layer 7 protocols can not be used with toServices";
         cx.fault_in(fields, "l7Protocols", message);
     }
-    if !rule
-        .l7
-        .iter()
-        .any(|item| matches!(item, L7Item::Http { .. }))
-    {
+    if !rule.l7.iter().any(|item| item.http().is_some()) {
         return;
     }
     let other_transport =

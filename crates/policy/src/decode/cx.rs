@@ -101,6 +101,11 @@ impl<'a> Cx<'a> {
         self.extended = extended;
     }
 
+    /// Whether the current document may have fields that Antrea's kinds do not have.
+    pub(crate) fn extended(&self) -> bool {
+        self.extended
+    }
+
     pub(crate) fn place(&self, pos: Pos) -> Place {
         Place {
             file: self.file_index,

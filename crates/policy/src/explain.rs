@@ -8,8 +8,10 @@ use serde::Serialize;
 
 use crate::Side;
 use crate::chain::{Chain, Peers, Rule, Stage};
-use crate::query::{Action, DenyHow, FlowQuery, FlowVerdict, L7Query, L7Verdict, RuleRef};
-use crate::ruleset::RuleSet;
+use crate::query::{Action, Audited, DenyHow, FlowQuery, FlowVerdict, L7Query, L7Verdict, RuleRef};
+use crate::ruleset::{
+    HTTP_DENIED, HTTP_UPGRADE, QUIC, RuleSet, TLS_ALPN, TLS_DENIED, TLS_ECH, TLS_VERSION,
+};
 
 /// A decision and the way to it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,6 +34,10 @@ pub struct Explanation {
     pub not_selecting: Vec<Arc<str>>,
     /// What came of it.
     pub outcome: Outcome,
+    /// What would have come of it if the policies under audit were enforced, as far as one of them
+    /// would have refused or inspected the flow. Never enforced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Outcome>,
 }
 
 /// One rule that was asked, or one stage that had something to say as a whole.
@@ -51,6 +57,9 @@ pub struct Step {
     pub action: Option<Action>,
     /// Whether the rule matched on L3/L4.
     pub matched: bool,
+    /// The policy is under audit: the rule does not decide, whether it matches or not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub audit: bool,
     /// Why, or why not.
     pub why: String,
 }
@@ -104,6 +113,7 @@ pub(crate) fn explain(
     query: &FlowQuery,
     l7: Option<&L7Query<'_>>,
 ) -> Explanation {
+    let decision = chain.decide_audited_naive(query);
     Explanation {
         endpoint: endpoint.to_owned(),
         side: query.side,
@@ -113,8 +123,19 @@ pub(crate) fn explain(
         destination_port: query.destination_port(),
         steps: steps(chain, query),
         not_selecting: not_selecting(chain, policies),
-        outcome: outcome(&chain.decide_naive(query), l7),
+        outcome: outcome(&decision.verdict, l7),
+        audit: decision.audit.as_ref().and_then(|a| audited(a, l7)),
     }
+}
+
+/// What a policy under audit would have said, unless it would have let the flow pass.
+fn audited(audited: &Audited, l7: Option<&L7Query<'_>>) -> Option<Outcome> {
+    let verdict = match audited {
+        Audited::Deny(denial) => FlowVerdict::Deny(denial.clone()),
+        Audited::Inspect(set) => FlowVerdict::Inspect(set.clone()),
+    };
+    let outcome = outcome(&verdict, l7);
+    (outcome.verdict != Verdict::Allowed).then_some(outcome)
 }
 
 fn not_selecting(chain: &Chain, policies: &[Arc<str>]) -> Vec<Arc<str>> {
@@ -133,15 +154,24 @@ fn not_selecting(chain: &Chain, policies: &[Arc<str>]) -> Vec<Arc<str>> {
 /// Mirrors [`Chain::decide`], and stops where it stops.
 fn steps(chain: &Chain, query: &FlowQuery) -> Vec<Step> {
     let mut steps = Vec::new();
-    match stage_steps("antrea", &chain.antrea, query, &mut steps) {
+    let mut noted = false;
+    match stage_steps("antrea", &chain.antrea, query, &mut steps, &mut noted) {
         Some(Action::Pass) | None => {}
         Some(_) => return steps,
     }
     if chain.isolated_by.is_empty() {
-        stage_steps("baseline", &chain.baseline, query, &mut steps);
+        stage_steps("baseline", &chain.baseline, query, &mut steps, &mut noted);
         return steps;
     }
-    if stage_steps("kubernetes", &chain.kubernetes, query, &mut steps).is_none() {
+    if stage_steps(
+        "kubernetes",
+        &chain.kubernetes,
+        query,
+        &mut steps,
+        &mut noted,
+    )
+    .is_none()
+    {
         let exempt = chain.isolation.exempts(query);
         let why = match exempt {
             true => "isolates the endpoint, but traffic with its own node is always allowed",
@@ -155,20 +185,27 @@ fn steps(chain: &Chain, query: &FlowQuery) -> Vec<Step> {
             rule: None,
             action: None,
             matched: !exempt,
+            audit: false,
             why: why.to_owned(),
         }));
     }
     steps
 }
 
-/// Asks the rules of a stage up to the first that matches; returns its action.
+/// Asks the rules of a stage up to the first that matches; returns its action. Of rules under audit
+/// only those up to the first that matches are asked, in any stage; `noted` says that it was found.
 fn stage_steps(
     name: &'static str,
     stage: &Stage,
     query: &FlowQuery,
     steps: &mut Vec<Step>,
+    noted: &mut bool,
 ) -> Option<Action> {
     for rule in stage.rules() {
+        let audit = rule.info.audit();
+        if audit && *noted {
+            continue;
+        }
         let matched = rule.matches(query);
         steps.push(Step {
             stage: name,
@@ -178,9 +215,11 @@ fn stage_steps(
             rule: Some(rule.info.rule().clone()),
             action: Some(rule.info.action()),
             matched,
+            audit,
             why: why(rule, query, matched),
         });
-        if matched {
+        *noted |= audit && matched;
+        if matched && !audit {
             return Some(rule.info.action());
         }
     }
@@ -188,6 +227,10 @@ fn stage_steps(
 }
 
 fn why(rule: &Rule, query: &FlowQuery, matched: bool) -> String {
+    if matched && rule.info.audit() {
+        return "matches, but its policy is under audit: it is reported and does not decide"
+            .to_owned();
+    }
     if matched {
         return match (rule.info.action(), &rule.l7) {
             (Action::Pass, _) => {
@@ -255,6 +298,18 @@ fn allowed(
     }
 }
 
+fn why_not(reason: &'static str) -> &'static str {
+    match reason {
+        HTTP_DENIED | TLS_DENIED => "the rule matches, and a Deny item of its l7Protocols does",
+        HTTP_UPGRADE => "an item would match, but it denies to upgrade the connection",
+        TLS_ALPN => "an item has the name, but not every protocol that the client offers",
+        TLS_VERSION => "an item has the name, but asks for a higher TLS version",
+        TLS_ECH => "an item has the name, but denies encrypted ClientHellos",
+        QUIC => "an item has the name, but denies QUIC",
+        _ => "the rule matches, and none of its l7Protocols does",
+    }
+}
+
 fn l7_outcome(set: &RuleSet, l7: Option<&L7Query<'_>>) -> Outcome {
     let judged = match l7 {
         None => None,
@@ -268,7 +323,7 @@ fn l7_outcome(set: &RuleSet, l7: Option<&L7Query<'_>>) -> Outcome {
             return allowed(Some(rule), "rule", Some(item), &detail);
         }
         Some(L7Verdict::Deny { reason }) => {
-            let detail = "the rule matches, and none of its l7Protocols does";
+            let detail = why_not(reason);
             (Verdict::Denied, reason, Some(DenyHow::Reject), detail)
         }
         None => (

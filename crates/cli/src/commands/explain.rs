@@ -331,7 +331,11 @@ fn render(explanation: &Explanation, all: bool, style: Style) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{}", question(explanation));
     for step in &explanation.steps {
-        let mark = if step.matched { "=>" } else { "  " };
+        let mark = match (step.matched, step.audit) {
+            (true, false) => "=>",
+            (true, true) => "~>",
+            (false, _) => "  ",
+        };
         let tier = step
             .tier
             .as_ref()
@@ -390,6 +394,15 @@ fn render(explanation: &Explanation, all: bool, style: Style) -> String {
         "{word}{policy}{rule}: {}: {}{how}",
         outcome.reason, outcome.detail
     );
+    if let Some(audit) = &explanation.audit {
+        let policy = audit.policy.as_deref().unwrap_or_default();
+        let rule = audit.rule.as_deref().unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "under audit, not enforced: {} by {policy} rule {rule}: {}: {}",
+            audit.verdict, audit.reason, audit.detail
+        );
+    }
     if outcome.verdict == Verdict::Undecided {
         let _ = writeln!(
             text,

@@ -32,6 +32,7 @@ mod model;
 mod pattern;
 mod query;
 mod ruleset;
+mod schema;
 mod set;
 mod yaml;
 
@@ -44,6 +45,7 @@ pub use query::{
     L7Verdict, RuleRef, TlsFacts,
 };
 pub use ruleset::RuleSet;
+pub use schema::json_schema;
 pub use set::{Enforcement, PolicyInfo, PolicySet, Summary};
 
 /// Who opened a flow.

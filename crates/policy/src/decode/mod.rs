@@ -16,10 +16,10 @@ use crate::model::{Identity, Inventory};
 use crate::yaml::{self, Node, Value, shorten};
 use cx::Cx;
 
-const ANTREA: &str = "crd.antrea.io/v1beta1";
-const KUBERNETES: &str = "networking.k8s.io/v1";
-const CORE: &str = "v1";
-const TOLLGATE: &str = "policy.tollgate.dev/v1alpha1";
+pub(crate) const ANTREA: &str = "crd.antrea.io/v1beta1";
+pub(crate) const KUBERNETES: &str = "networking.k8s.io/v1";
+pub(crate) const CORE: &str = "v1";
+pub(crate) const TOLLGATE: &str = "policy.tollgate.dev/v1alpha1";
 
 /// Kinds and the version each is read in.
 const KINDS: &[(&str, &str)] = &[

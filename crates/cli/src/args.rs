@@ -64,4 +64,6 @@ pub enum PolicyCommand {
     Explain(Box<explain::Args>),
     /// List the policies in force
     List(policies::Args),
+    /// Print the JSON Schema of policy files, for editors; no agent is needed
+    Schema,
 }

@@ -9,6 +9,7 @@ pub mod lab;
 pub mod lint;
 pub mod observe;
 pub mod policies;
+pub mod schema;
 pub mod status;
 pub mod version;
 
@@ -41,6 +42,7 @@ fn dispatch(cli: Cli) -> Outcome {
             PolicyCommand::Lint(args) => lint::run(&args, style),
             PolicyCommand::Explain(args) => explain::run(&args, style),
             PolicyCommand::List(args) => block_on(policies::run(args)),
+            PolicyCommand::Schema => schema::run(),
         },
         Command::Cleanup(args) => cleanup::run(&args),
         Command::Bench(args) => bench::run(args),

@@ -579,7 +579,18 @@ fn inspect<O: Output>(
     rules: Arc<RuleSet>,
     ctx: &mut Ctx<'_, O>,
 ) {
-    let Some(syn) = flow.syn else { return };
+    let Some(syn) = flow.syn else {
+        // UDP under tls items. What cannot be judged here must not pass.
+        let rule = rules.rule();
+        let denial = Denial {
+            rule: Some(rule.clone()),
+            policy: Some(rule.policy().clone()),
+            how: DenyHow::Reject,
+            reason: "l7-needs-tcp",
+            detail: "",
+        };
+        return refuse(flow, packet, &denial, ctx);
+    };
     flow.rule = Some(rules.rule().clone());
     let inspection = Inspection::new(rules, syn.wrapping_add(1));
     // From here on the handshake is the kernel's; the client's first byte comes up.

@@ -14,7 +14,8 @@
 //!
 //! Rules are asked in the order of Antrea: tier, policy priority, position; then Kubernetes
 //! policies, then the baseline tier. Policies of the same tier and priority are asked
-//! ClusterNetworkPolicies first, then by namespace and name.
+//! ClusterNetworkPolicies first, then by namespace and name. Policies under audit keep their place
+//! but decide nothing: [`EndpointPolicy::decide_audited`] also tells what they would have said.
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};

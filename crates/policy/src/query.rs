@@ -245,7 +245,7 @@ pub enum L7Query<'a> {
 pub enum L7Verdict {
     /// Forward it.
     Allow {
-        /// Index of the first matching item in the rule's `l7Protocols`.
+        /// Index of the first matching Allow item in the rule's `l7Protocols`.
         item: usize,
     },
     /// Refuse it.

@@ -1,0 +1,274 @@
+//! Which side of a captured packet is the endpoint.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use tollgate_engine::key::FlowKey;
+use tollgate_wire::packet::{self, Fragment, L4, Layout, TcpHeader};
+use tollgate_wire::tag::{Direction, EndpointId, Tag};
+
+/// First port of Linux's default range for connections that it opens
+/// (`net.ipv4.ip_local_port_range`): who has a lower one is the server.
+const EPHEMERAL_FIRST: u16 = 32_768;
+
+/// Flows whose opener is remembered: a million, some 100 MiB. Above the engine's own bound in a
+/// replay, so that the engine's counter tells first.
+const FLOWS_MAX: usize = 1 << 20;
+
+/// Fragmented packets whose way is remembered; as many as the engine's default.
+const FRAGMENTS_MAX: usize = 4096;
+
+/// One end of a flow.
+type End = (IpAddr, u16);
+
+/// A flow, whichever way its packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct FlowName {
+    protocol: u8,
+    low: End,
+    high: End,
+}
+
+impl FlowName {
+    fn new(protocol: u8, a: End, b: End) -> Self {
+        Self {
+            protocol,
+            low: a.min(b),
+            high: a.max(b),
+        }
+    }
+}
+
+/// A fragmented packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct FragmentName {
+    protocol: u8,
+    src: IpAddr,
+    dst: IpAddr,
+    id: u32,
+}
+
+/// How the endpoint of a packet is found. Maps are looked up in, never listed: their order is
+/// nobody's.
+pub(crate) enum Sides {
+    /// By address.
+    Addresses(HashMap<IpAddr, EndpointId>),
+    /// Who opened the flow.
+    Openers(Openers),
+}
+
+/// Remembers who opened which flow.
+pub(crate) struct Openers {
+    id: EndpointId,
+    /// If one side of a flow is in here and the other is not, it is the endpoint.
+    only: HashSet<IpAddr>,
+    flows: HashMap<FlowName, End>,
+    fragments: HashMap<FragmentName, Direction>,
+}
+
+/// Why a packet has no endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nobody {
+    /// Neither side is an endpoint.
+    NotGoverned,
+    /// Too many flows are remembered.
+    Full,
+}
+
+impl Sides {
+    pub(crate) fn openers(id: EndpointId, only: HashSet<IpAddr>) -> Self {
+        Self::Openers(Openers {
+            id,
+            only,
+            flows: HashMap::new(),
+            fragments: HashMap::new(),
+        })
+    }
+
+    /// The tag of a captured packet.
+    pub(crate) fn tag(&mut self, ethernet: &[u8], layout: &Layout) -> Result<Tag, Nobody> {
+        match self {
+            Self::Addresses(addresses) => by_address(addresses, layout.src, layout.dst),
+            Self::Openers(openers) => openers.tag(ethernet, layout),
+        }
+    }
+
+    /// The endpoint that a packet goes to after it has left another one.
+    pub(crate) fn next(&self, from: EndpointId, dst: IpAddr) -> Option<Tag> {
+        let Self::Addresses(addresses) = self else {
+            return None;
+        };
+        let endpoint = *addresses.get(&dst)?;
+        (endpoint != from).then_some(Tag {
+            endpoint,
+            direction: Direction::Inbound,
+        })
+    }
+
+    /// A flow is gone.
+    pub(crate) fn forget(&mut self, key: &FlowKey) {
+        if let Self::Openers(openers) = self {
+            let local = (key.local, key.local_port);
+            let remote = (key.remote, key.remote_port);
+            // ICMP echo has its identifier on one side in the key and on both here.
+            let remote = match key.remote_port {
+                0 => (key.remote, key.local_port),
+                _ => remote,
+            };
+            openers
+                .flows
+                .remove(&FlowName::new(key.protocol, local, remote));
+        }
+    }
+}
+
+fn by_address(
+    addresses: &HashMap<IpAddr, EndpointId>,
+    src: IpAddr,
+    dst: IpAddr,
+) -> Result<Tag, Nobody> {
+    let tag = |address, direction| {
+        let endpoint = *addresses.get(&address)?;
+        Some(Tag {
+            endpoint,
+            direction,
+        })
+    };
+    tag(src, Direction::Outbound)
+        .or_else(|| tag(dst, Direction::Inbound))
+        .ok_or(Nobody::NotGoverned)
+}
+
+impl Openers {
+    fn tag(&mut self, ethernet: &[u8], layout: &Layout) -> Result<Tag, Nobody> {
+        let direction = match layout.l4 {
+            L4::Fragment(fragment) if fragment.offset > 0 => self.later(layout, &fragment)?,
+            _ => self.first_or_whole(ethernet, layout)?,
+        };
+        Ok(Tag {
+            endpoint: self.id,
+            direction,
+        })
+    }
+
+    fn first_or_whole(&mut self, ethernet: &[u8], layout: &Layout) -> Result<Direction, Nobody> {
+        if let Some(quoted) = packet::icmp_quoted(ethernet, layout) {
+            let src = (quoted.src, quoted.src_port);
+            let dst = match quoted.dst_port {
+                0 => (quoted.dst, quoted.src_port),
+                port => (quoted.dst, port),
+            };
+            return self.of_error(layout, FlowName::new(quoted.protocol, src, dst));
+        }
+        let (src, dst) = ends(layout);
+        let name = FlowName::new(layout.protocol, src, dst);
+        let known = match layout.tcp() {
+            // Whatever was there before: this is a new flow.
+            Some(tcp) if tcp.flags.is_syn() => None,
+            _ => self.flows.get(&name).copied(),
+        };
+        let endpoint = match known {
+            Some(endpoint) => endpoint,
+            None => self.new_flow(name, layout, src, dst)?,
+        };
+        let direction = direction(endpoint == src);
+        if let L4::Fragment(fragment) = layout.l4 {
+            self.note(layout, &fragment, direction);
+        }
+        Ok(direction)
+    }
+
+    fn new_flow(
+        &mut self,
+        name: FlowName,
+        layout: &Layout,
+        src: End,
+        dst: End,
+    ) -> Result<End, Nobody> {
+        let endpoint = match self.given(src.0, dst.0)? {
+            Some(Direction::Outbound) => src,
+            Some(Direction::Inbound) => dst,
+            None if is_answer(layout.tcp()) => dst,
+            None => src,
+        };
+        if self.flows.len() >= FLOWS_MAX && !self.flows.contains_key(&name) {
+            return Err(Nobody::Full);
+        }
+        self.flows.insert(name, endpoint);
+        Ok(endpoint)
+    }
+
+    /// What the given addresses say of a packet; nothing if it is between two, or there are none.
+    fn given(&self, src: IpAddr, dst: IpAddr) -> Result<Option<Direction>, Nobody> {
+        match (self.only.contains(&src), self.only.contains(&dst)) {
+            (true, false) => Ok(Some(Direction::Outbound)),
+            (false, true) => Ok(Some(Direction::Inbound)),
+            (true, true) => Ok(None),
+            (false, false) if self.only.is_empty() => Ok(None),
+            (false, false) => Err(Nobody::NotGoverned),
+        }
+    }
+
+    /// An ICMP error goes to the sender of the packet that it quotes, or comes from the endpoint.
+    fn of_error(&self, layout: &Layout, name: FlowName) -> Result<Direction, Nobody> {
+        match self.flows.get(&name) {
+            Some((endpoint, _)) => Ok(direction(*endpoint != layout.dst)),
+            None => Ok(self
+                .given(layout.src, layout.dst)?
+                .unwrap_or(Direction::Outbound)),
+        }
+    }
+
+    fn later(&self, layout: &Layout, fragment: &Fragment) -> Result<Direction, Nobody> {
+        let noted = self.fragments.get(&fragment_name(layout, fragment));
+        match noted {
+            Some(direction) => Ok(*direction),
+            None => Ok(self
+                .given(layout.src, layout.dst)?
+                .unwrap_or(Direction::Outbound)),
+        }
+    }
+
+    fn note(&mut self, layout: &Layout, fragment: &Fragment, direction: Direction) {
+        if self.fragments.len() >= FRAGMENTS_MAX {
+            self.fragments.clear();
+        }
+        self.fragments
+            .insert(fragment_name(layout, fragment), direction);
+    }
+}
+
+fn fragment_name(layout: &Layout, fragment: &Fragment) -> FragmentName {
+    FragmentName {
+        protocol: layout.protocol,
+        src: layout.src,
+        dst: layout.dst,
+        id: fragment.id,
+    }
+}
+
+fn direction(is_outbound: bool) -> Direction {
+    match is_outbound {
+        true => Direction::Outbound,
+        false => Direction::Inbound,
+    }
+}
+
+fn ends(layout: &Layout) -> (End, End) {
+    let (src_port, dst_port) = match layout.l4 {
+        L4::Icmp(icmp) => {
+            let identifier = icmp.identifier.unwrap_or(0);
+            (identifier, identifier)
+        }
+        _ => layout.ports().unwrap_or((0, 0)),
+    };
+    ((layout.src, src_port), (layout.dst, dst_port))
+}
+
+/// Whether the first packet that the capture has of a TCP flow comes from its server.
+fn is_answer(tcp: Option<&TcpHeader>) -> bool {
+    tcp.is_some_and(|tcp| {
+        let by_ports = tcp.src_port < EPHEMERAL_FIRST && tcp.dst_port >= EPHEMERAL_FIRST;
+        tcp.flags.is_syn_ack() || (!tcp.flags.is_syn() && by_ports)
+    })
+}

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod cleanup;
 pub mod explain;
 pub mod flows;
+pub mod inspect;
 pub mod lab;
 pub mod lint;
 pub mod observe;
@@ -42,6 +43,7 @@ fn dispatch(cli: Cli) -> Outcome {
             PolicyCommand::Explain(args) => explain::run(&args, style),
             PolicyCommand::List(args) => block_on(policies::run(args)),
         },
+        Command::Inspect(args) => inspect::run(&args, style),
         Command::Cleanup(args) => cleanup::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Lab(args) => lab::run(args),

@@ -123,7 +123,11 @@ impl Interface {
         let nanoseconds = header.is_nanosecond_precision();
         Self {
             link_type: header.network.0 & LINK_TYPE_MASK,
-            ticks: Some(if nanoseconds { 1_000_000_000 } else { 1_000_000 }),
+            ticks: Some(if nanoseconds {
+                1_000_000_000
+            } else {
+                1_000_000
+            }),
             offset: 0,
             snap_len: header.snaplen,
         }

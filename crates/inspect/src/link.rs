@@ -163,7 +163,10 @@ mod tests {
             assert_eq!(frame.payload, IP4, "link type {link_type}");
             assert_eq!(frame.ethertype, ETHERTYPE_IPV4, "link type {link_type}");
             for len in 0..header.len() {
-                assert!(to_ethernet(link_type, &data[..len]).is_err(), "{link_type} {len}");
+                assert!(
+                    to_ethernet(link_type, &data[..len]).is_err(),
+                    "{link_type} {len}"
+                );
             }
         }
         assert_eq!(to_ethernet(147, &IP4), Err(LinkError::Unknown(147)));

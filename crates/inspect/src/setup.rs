@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tollgate_engine::table::PolicyTable;
-use tollgate_policy::{
-    CompileOptions, Diagnostic, EndpointPolicy, PolicySet, SourceFile, compile,
-};
+use tollgate_policy::{CompileOptions, Diagnostic, EndpointPolicy, PolicySet, SourceFile, compile};
 use tollgate_wire::tag::EndpointId;
 
 use crate::sides::Sides;

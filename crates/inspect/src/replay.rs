@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tollgate_engine::cache::{CacheEntry, Progress};
 use tollgate_engine::counters::Counters;
-use tollgate_engine::event::Event;
+use tollgate_engine::event::{Event, EventKind};
 use tollgate_engine::key::FlowKey;
 use tollgate_engine::limits::Limits;
 use tollgate_engine::output::CacheFull;
@@ -78,6 +78,8 @@ pub struct Report {
     pub tagged_twice: u64,
     /// Packets whose time lies before that of an earlier one; taken for as late as that.
     pub out_of_order: u64,
+    /// What the engine counted.
+    pub engine: Counters,
 }
 
 /// Shows the packets of a capture to an engine.
@@ -143,11 +145,6 @@ impl Replay {
         }
     }
 
-    /// What the engine counted so far.
-    pub fn counters(&self) -> &Counters {
-        self.engine.counters()
-    }
-
     /// Shows the next packet.
     pub fn packet(&mut self, captured: &Captured, sink: &mut impl Sink) {
         self.report.packets += 1;
@@ -170,6 +167,7 @@ impl Replay {
         let shown = self.now;
         self.engine.tick(shown + AFTERWARDS, &mut self.outlet);
         self.hand_out_events(sink);
+        self.report.engine = *self.engine.counters();
         let mut open = self.engine.summaries(shown, &mut self.outlet);
         open.sort_by_key(|flow| flow.id);
         (self.report, open)
@@ -190,6 +188,7 @@ impl Replay {
         if self.now >= self.last_tick + TICK {
             self.last_tick = self.now;
             self.engine.tick(self.now, &mut self.outlet);
+            self.forget();
             self.hand_out_events(sink);
         }
     }
@@ -260,10 +259,17 @@ impl Replay {
     fn hand_out_events(&mut self, sink: &mut impl Sink) {
         let time = self.time();
         for event in self.outlet.events.drain(..) {
-            if let tollgate_engine::event::EventKind::Closed { .. } = event.kind {
+            sink.event(time, event);
+        }
+    }
+
+    /// Forgets who opened the flows that time has ended. Those that a new flow has replaced are not
+    /// among them: their names are the new ones'.
+    fn forget(&mut self) {
+        for event in &self.outlet.events {
+            if let EventKind::Closed { .. } = event.kind {
                 self.sides.forget(&event.key);
             }
-            sink.event(time, event);
         }
     }
 }

@@ -109,15 +109,16 @@ impl Sides {
     pub(crate) fn forget(&mut self, key: &FlowKey) {
         if let Self::Openers(openers) = self {
             let local = (key.local, key.local_port);
-            let remote = (key.remote, key.remote_port);
             // ICMP echo has its identifier on one side in the key and on both here.
             let remote = match key.remote_port {
                 0 => (key.remote, key.local_port),
-                _ => remote,
+                port => (key.remote, port),
             };
-            openers
-                .flows
-                .remove(&FlowName::new(key.protocol, local, remote));
+            let name = FlowName::new(key.protocol, local, remote);
+            // Unless the other side has opened a new flow between the same ports since.
+            if openers.flows.get(&name) == Some(&local) {
+                openers.flows.remove(&name);
+            }
         }
     }
 }

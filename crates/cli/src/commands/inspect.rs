@@ -96,8 +96,9 @@ fn setup(args: &Args) -> Result<Setup, Failure> {
         .map_err(|error| Failure::usage(format!("{}: {error}", dir.display())))
 }
 
-/// Says on standard error what the engine did not see.
+/// Says on standard error what the engine did not see, or had to leave aside.
 fn warn(file: &Path, report: &Report) {
+    let engine = &report.engine;
     for (count, what) in [
         (
             report.cut,
@@ -112,19 +113,34 @@ fn warn(file: &Path, report: &Report) {
         ),
         (
             report.tagged_twice,
-            "had more than one VLAN tag; all were taken off",
+            "with more than one VLAN tag; all were taken off",
         ),
         (
             report.out_of_order,
-            "have an earlier time than a packet before them; taken for as late",
+            "earlier than a packet before them; taken for as late",
         ),
+        (
+            engine.unknown_flow,
+            "of connections whose beginning the capture does not have",
+        ),
+        (
+            engine.before_handshake,
+            "dropped: the capture has no SYN-ACK before them",
+        ),
+        (engine.held_full, "dropped: too much is missing before them"),
+        (
+            engine.fragment_refused,
+            "dropped: fragments of TCP cannot be read",
+        ),
+        (
+            engine.fragment_unknown,
+            "dropped: their first fragment is missing",
+        ),
+        (engine.flow_table_full, "dropped: too many flows at a time"),
     ] {
         if count > 0 {
-            eprintln!(
-                "warning: {}: {count} of {} packet(s) {what}",
-                file.display(),
-                report.packets
-            );
+            let (file, packets) = (file.display(), report.packets);
+            eprintln!("warning: {file}: {count} of {packets} packet(s) {what}");
         }
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
 use pcap_parser::{
-    Block, InterfaceDescriptionBlock, LegacyPcapBlock, PcapBlockOwned, PcapError, PcapHeader,
-    create_reader,
+    Block, IDB_MAGIC, InterfaceDescriptionBlock, LegacyPcapBlock, PcapBlockOwned, PcapError,
+    PcapHeader, create_reader,
 };
 
 /// First size of the buffer: some forty full-size frames.
@@ -134,10 +134,15 @@ impl Interface {
     }
 
     fn of_block(block: &InterfaceDescriptionBlock<'_>) -> Self {
+        // The parser reads a block's type and this option as little endian, whatever the section is.
+        let offset = match block.block_type {
+            IDB_MAGIC => block.if_tsoffset,
+            _ => block.if_tsoffset.swap_bytes(),
+        };
         Self {
             link_type: block.linktype.0 & LINK_TYPE_MASK,
-            ticks: block.ts_resolution(),
-            offset: block.if_tsoffset,
+            ticks: ticks_per_second(block.if_tsresol),
+            offset,
             snap_len: block.snaplen,
         }
     }
@@ -152,6 +157,17 @@ impl Interface {
         // Less than a second by construction.
         let nanos = u32::try_from(nanos).unwrap_or(0);
         Duration::new(seconds.min(TIME_MAX.as_secs()), nanos).min(TIME_MAX)
+    }
+}
+
+/// Option `if_tsresol`: a negative power of ten, or with the highest bit set of two. The parser's own
+/// function refuses the latter.
+fn ticks_per_second(resolution: u8) -> Option<u64> {
+    const OF_TWO: u8 = 0x80;
+    let exponent = u32::from(resolution & !OF_TWO);
+    match resolution & OF_TWO {
+        0 => 10_u64.checked_pow(exponent),
+        _ => 1_u64.checked_shl(exponent),
     }
 }
 

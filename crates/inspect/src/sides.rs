@@ -273,3 +273,176 @@ fn is_answer(tcp: Option<&TcpHeader>) -> bool {
         tcp.flags.is_syn_ack() || (!tcp.flags.is_syn() && by_ports)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tollgate_wire::build::{self, DEFAULT_HOP_LIMIT, Datagram, L2, Segment};
+    use tollgate_wire::packet::{Packet, TcpFlags, parse};
+    use tollgate_wire::vnet::VNET_HDR_LEN;
+
+    use super::*;
+
+    const A: &str = "10.0.0.1";
+    const B: &str = "10.0.0.2";
+
+    fn l2() -> L2 {
+        L2 {
+            src: [2; 6],
+            dst: [4; 6],
+            vlan: None,
+        }
+    }
+
+    fn at(address: &str, port: u16) -> SocketAddr {
+        SocketAddr::new(address.parse().unwrap(), port)
+    }
+
+    fn udp(src: SocketAddr, dst: SocketAddr) -> Vec<u8> {
+        let datagram = Datagram {
+            src,
+            dst,
+            payload: b"payload!",
+            hop_limit: DEFAULT_HOP_LIMIT,
+        };
+        let mut frame = Vec::new();
+        build::udp(&mut frame, &l2(), &datagram).unwrap();
+        frame.split_off(VNET_HDR_LEN)
+    }
+
+    fn tcp(src: SocketAddr, dst: SocketAddr, flags: TcpFlags) -> Vec<u8> {
+        let segment = Segment {
+            src,
+            dst,
+            seq: 1,
+            ack: 1,
+            flags,
+            window: 1,
+            payload: b"",
+            hop_limit: DEFAULT_HOP_LIMIT,
+        };
+        let mut frame = Vec::new();
+        build::tcp(&mut frame, &l2(), &segment).unwrap();
+        frame.split_off(VNET_HDR_LEN)
+    }
+
+    /// IPv4 with the payload and fragment field given; checksums are nobody's concern here.
+    fn ipv4(src: &str, dst: &str, protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
+        let len = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
+        let [f0, f1] = fragment.to_be_bytes();
+        let address = |text: &str| text.parse::<std::net::Ipv4Addr>().unwrap().octets();
+        let head = [0x45, 0, len[0], len[1], 0, 9, f0, f1, 64, protocol, 0, 0];
+        let eth = [2, 2, 2, 2, 2, 2, 4, 4, 4, 4, 4, 4, 8, 0];
+        [&eth[..], &head, &address(src), &address(dst), payload].concat()
+    }
+
+    fn layout(frame: &[u8]) -> Layout {
+        match parse(frame).unwrap() {
+            Packet::Ip(layout) => layout,
+            Packet::NonIp(_) => panic!("IP"),
+        }
+    }
+
+    fn way(sides: &mut Sides, frame: &[u8]) -> Result<Direction, Nobody> {
+        sides.tag(frame, &layout(frame)).map(|tag| tag.direction)
+    }
+
+    fn openers(only: &[&str]) -> Sides {
+        let only = only.iter().map(|text| text.parse().unwrap()).collect();
+        Sides::openers(EndpointId::new(1).unwrap(), only)
+    }
+
+    const OUT: Result<Direction, Nobody> = Ok(Direction::Outbound);
+    const IN: Result<Direction, Nobody> = Ok(Direction::Inbound);
+
+    #[test]
+    fn who_opens_a_flow_is_its_endpoint() {
+        let sides = &mut openers(&[]);
+        assert_eq!(way(sides, &udp(at(A, 5), at(B, 53))), OUT);
+        assert_eq!(way(sides, &udp(at(B, 53), at(A, 5))), IN);
+        assert_eq!(way(sides, &udp(at(B, 5), at(A, 53))), OUT);
+        // On one address, ports tell.
+        assert_eq!(
+            way(sides, &tcp(at(A, 40_000), at(A, 80), TcpFlags::SYN)),
+            OUT
+        );
+        let answer = TcpFlags::SYN | TcpFlags::ACK;
+        assert_eq!(way(sides, &tcp(at(A, 80), at(A, 40_000), answer)), IN);
+    }
+
+    #[test]
+    fn without_a_beginning_flags_and_ports_tell() {
+        let sides = &mut openers(&[]);
+        let answer = TcpFlags::SYN | TcpFlags::ACK;
+        assert_eq!(way(sides, &tcp(at(B, 40_001), at(A, 80), answer)), IN);
+        assert_eq!(
+            way(sides, &tcp(at(B, 80), at(A, 40_002), TcpFlags::ACK)),
+            IN
+        );
+        assert_eq!(
+            way(sides, &tcp(at(A, 40_003), at(B, 80), TcpFlags::ACK)),
+            OUT
+        );
+        assert_eq!(way(sides, &tcp(at(A, 90), at(B, 80), TcpFlags::ACK)), OUT);
+    }
+
+    #[test]
+    fn given_addresses_decide_who_is_the_endpoint() {
+        let sides = &mut openers(&[B]);
+        assert_eq!(way(sides, &udp(at(A, 5), at(B, 53))), IN);
+        assert_eq!(way(sides, &udp(at(B, 53), at(A, 5))), OUT);
+        let strangers = udp(at(A, 5), at("10.0.0.3", 53));
+        assert_eq!(way(sides, &strangers), Err(Nobody::NotGoverned));
+        // Between two of them, who opens.
+        let sides = &mut openers(&[A, B]);
+        assert_eq!(way(sides, &udp(at(A, 5), at(B, 53))), OUT);
+        assert_eq!(way(sides, &udp(at(B, 53), at(A, 5))), IN);
+    }
+
+    #[test]
+    fn pings_are_flows_and_errors_belong_to_theirs() {
+        let sides = &mut openers(&[]);
+        let echo = |kind: u8| [kind, 0, 0, 0, 0x12, 0x34, 0, 1];
+        assert_eq!(way(sides, &ipv4(A, B, 1, 0, &echo(8))), OUT);
+        assert_eq!(way(sides, &ipv4(B, A, 1, 0, &echo(0))), IN);
+
+        let sent = udp(at(A, 5), at(B, 53));
+        assert_eq!(way(sides, &sent), OUT);
+        let quote = [&[3, 3, 0, 0, 0, 0, 0, 0], &sent[14..]].concat();
+        // From the receiver, or from a router on the way.
+        assert_eq!(way(sides, &ipv4(B, A, 1, 0, &quote)), IN);
+        assert_eq!(way(sides, &ipv4("10.9.9.9", A, 1, 0, &quote)), IN);
+    }
+
+    #[test]
+    fn later_fragments_go_the_way_of_the_first() {
+        const MORE: u16 = 0x2000;
+        let sides = &mut openers(&[]);
+        assert_eq!(way(sides, &udp(at(A, 5), at(B, 53))), OUT);
+        let first = [0, 53, 0, 5, 0, 24, 0, 0];
+        assert_eq!(way(sides, &ipv4(B, A, 17, MORE, &first)), IN);
+        assert_eq!(way(sides, &ipv4(B, A, 17, 1, &first)), IN);
+        // Of another packet nothing is known.
+        assert_eq!(way(sides, &ipv4("10.0.0.9", A, 17, 1, &first)), OUT);
+    }
+
+    #[test]
+    fn a_forgotten_flow_may_be_opened_from_the_other_side() {
+        let sides = &mut openers(&[]);
+        let key = |local: SocketAddr, remote: SocketAddr| FlowKey {
+            endpoint: EndpointId::new(1).unwrap(),
+            protocol: 17,
+            local: local.ip(),
+            local_port: local.port(),
+            remote: remote.ip(),
+            remote_port: remote.port(),
+        };
+        assert_eq!(way(sides, &udp(at(A, 5), at(B, 53))), OUT);
+        // The end of another flow between the same ports, opened by the other side.
+        sides.forget(&key(at(B, 53), at(A, 5)));
+        assert_eq!(way(sides, &udp(at(B, 53), at(A, 5))), IN);
+        sides.forget(&key(at(A, 5), at(B, 53)));
+        assert_eq!(way(sides, &udp(at(B, 53), at(A, 5))), OUT);
+    }
+}

@@ -1,12 +1,19 @@
 //! Captures in every form they come in, and in none.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its case has failed"
+)]
+
 use std::time::Duration;
 
 use proptest::prelude::*;
 use tollgate_engine::event::{Event, EventKind, L7Facts, VerdictWord};
 use tollgate_inspect::capture::{CaptureError, Captured, Reader};
 use tollgate_inspect::write::PcapngWriter;
-use tollgate_inspect::{Replay, Report, Setup, Sink};
+use tollgate_inspect::{Replay, Report, Setup, SetupError, Sink};
+use tollgate_policy::{CompileOptions, Side, SourceFile, compile};
+use tollgate_wire::packet::{self, Packet};
 
 const HTTP: &[u8] = include_bytes!("../../cli/tests/captures/http-keep-alive.pcap");
 const COOKED: &[u8] = include_bytes!("../../cli/tests/captures/cooked.pcap");
@@ -112,7 +119,7 @@ fn interface(link_type: u16, options: &[u8]) -> Vec<u8> {
     )
 }
 
-fn packet(interface: u32, ticks: u64, data: &[u8], original: usize) -> Vec<u8> {
+fn enhanced(interface: u32, ticks: u64, data: &[u8], original: usize) -> Vec<u8> {
     let original = u32::try_from(original).unwrap();
     let kept = u32::try_from(data.len()).unwrap();
     let mut body = interface.to_be_bytes().to_vec();
@@ -155,11 +162,11 @@ fn interfaces_and_sections_have_their_own_clocks() {
         section(),
         milli,
         binary,
-        packet(0, 1500, b"a", 1),
-        packet(1, 1536, b"bcd", 4),
+        enhanced(0, 1500, b"a", 1),
+        enhanced(1, 1536, b"bcd", 4),
         section(),
         interface(276, &hour),
-        packet(0, 2_000_000, b"", 0),
+        enhanced(0, 2_000_000, b"", 0),
         // A simple packet: no stamp of its own.
         block(3, &[0, 0, 0, 2, b'x', b'y']),
         // Of a kind that does not exist yet.
@@ -196,8 +203,8 @@ fn a_time_beyond_all_bounds_is_the_last_one() {
     let file = [
         section(),
         seconds,
-        packet(0, u64::MAX, b"", 0),
-        packet(0, 1, b"", 0),
+        enhanced(0, u64::MAX, b"", 0),
+        enhanced(0, 1, b"", 0),
     ]
     .concat();
     let packets = whole(&file);
@@ -208,7 +215,7 @@ fn a_time_beyond_all_bounds_is_the_last_one() {
 
 #[test]
 fn damage_is_named_with_its_place() {
-    let missing = [section(), interface(1, &[]), packet(7, 0, b"", 0)].concat();
+    let missing = [section(), interface(1, &[]), enhanced(7, 0, b"", 0)].concat();
     let nowhere = CaptureError::NoInterface {
         packet: 1,
         interface: 7,
@@ -349,6 +356,71 @@ fn renumbered(frame: &[u8]) -> Vec<u8> {
         frame[at..at + 4].copy_from_slice(&number.wrapping_add(77_777).to_be_bytes());
     }
     frame
+}
+
+const BOTH: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: a}
+---
+apiVersion: policy.tollgate.dev/v1alpha1
+kind: Endpoint
+metadata: {name: client, namespace: a, labels: {app: client}}
+spec: {interface: c, addresses: [10.77.0.2]}
+---
+apiVersion: policy.tollgate.dev/v1alpha1
+kind: Endpoint
+metadata: {name: server, namespace: a, labels: {app: server}}
+spec: {interface: s, addresses: [10.77.0.1]}
+---
+apiVersion: crd.antrea.io/v1beta1
+kind: ClusterNetworkPolicy
+metadata: {name: server}
+spec:
+  priority: 1
+  appliedTo: [{podSelector: {matchLabels: {app: server}}}]
+  ingress:
+    - {name: none, action: Reject}
+";
+
+#[test]
+fn between_two_endpoints_both_gates_must_open() {
+    let file = SourceFile {
+        name: "both.yaml",
+        text: BOTH,
+    };
+    let set = compile(&[file], &CompileOptions::default()).unwrap();
+    let mut replay = Replay::new(Setup::by_policy(&set, &[]).unwrap());
+    let mut seen = Seen::default();
+    replay.packet(&whole(HTTP)[0], &mut seen);
+    let verdicts: Vec<_> = seen
+        .events
+        .iter()
+        .filter_map(|(_, event)| match &event.kind {
+            EventKind::Verdict(verdict) => Some((event.side, verdict.word)),
+            EventKind::Closed { .. } => None,
+        })
+        .collect();
+    assert_eq!(
+        verdicts,
+        [
+            (Side::Egress, VerdictWord::Allowed),
+            (Side::Ingress, VerdictWord::Denied)
+        ]
+    );
+    // The SYN did not arrive; its answer, made at the server's gate, came in at the client's.
+    let [(_, frame)] = &seen.frames[..] else {
+        panic!("one frame, not {}", seen.frames.len())
+    };
+    let Ok(Packet::Ip(layout)) = packet::parse(frame) else {
+        panic!("IP")
+    };
+    assert_eq!(layout.dst.to_string(), "10.77.0.2");
+    assert!(layout.tcp().is_some_and(|tcp| tcp.flags.rst()));
+    assert!(matches!(
+        Setup::by_policy(&set, &["10.9.9.9".parse().unwrap()]),
+        Err(SetupError::NoSuchEndpoint(_))
+    ));
 }
 
 proptest! {

@@ -147,6 +147,18 @@ fn writing_needs_a_policy() {
 }
 
 #[test]
+fn a_capture_is_not_written_over_itself() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("a.pcap");
+    std::fs::copy(Path::new(CAPTURES).join("https.pcap"), &path).expect("copied");
+    let before = std::fs::read(&path).expect("there");
+    let name = path.to_str().expect("UTF-8");
+    let output = inspect(&[name, "--policy", ".", "--write", name]);
+    assert_eq!(code(&output), Some(2));
+    assert_eq!(std::fs::read(&path).expect("there"), before);
+}
+
+#[test]
 fn damaged_files_show_what_came_before_and_say_where() {
     let dir = tempfile::tempdir().expect("a directory");
     let whole = std::fs::read(Path::new(CAPTURES).join("http-keep-alive.pcap")).expect("there");

@@ -196,7 +196,8 @@ impl Show {
             names.insert(*id, endpoint.name(), endpoint.addresses());
         }
         let name = args.file.file_name().unwrap_or_default();
-        let writer = args.write.as_deref().map(create).transpose()?;
+        let create = |out: &PathBuf| create(out, &args.file);
+        let writer = args.write.as_ref().map(create).transpose()?;
         Ok(Self {
             format: args.output,
             style,
@@ -353,7 +354,16 @@ impl Show {
     }
 }
 
-fn create(path: &Path) -> Result<PcapngWriter<BufWriter<File>>, Failure> {
+fn create(path: &Path, input: &Path) -> Result<PcapngWriter<BufWriter<File>>, Failure> {
+    // Creating it would empty what is about to be read.
+    if let (Ok(path), Ok(input)) = (path.canonicalize(), input.canonicalize())
+        && path == input
+    {
+        let path = path.display();
+        return Err(Failure::usage(format!(
+            "--write {path}: this is the capture itself"
+        )));
+    }
     let file = File::create(path)
         .map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))?;
     PcapngWriter::new(BufWriter::new(file)).map_err(|error| writing(&error))

@@ -253,7 +253,7 @@ def lines(rows):
         "HTTP/0.9 behind a request": OK + b"GET /admin\r\n\r\n",
         "HTTP/0.9 with LF": b"GET /admin\n",
         "bare LF everywhere": BAD.replace(b"\r\n", b"\n"),
-        "bare CR everywhere": BAD.replace(b"\r\n", b"\r"),
+        "bare CR everywhere": BAD.replace(b"\r\n", b"\r") + b"x",
         "bare LF at the head's end": OK[:-4] + b"\n\n" + BAD,
         "LF CR LF at the head's end": OK[:-4] + b"\n\r\n" + BAD,
         "CR CR at the head's end": OK[:-4] + b"\r\r" + BAD,

@@ -125,8 +125,10 @@ def body_end(data, at, fields, framing):
     return at + length if at + length <= len(data) else None
 
 
-HEAD_END = {"lf": re.compile(rb"\r?\n\r?\n"), "cr": re.compile(rb"(?:\r\n|\r|\n){2}")}
-LINE_END = {"lf": re.compile(rb"\r?\n"), "cr": re.compile(rb"\r\n|\r|\n")}
+# A CR alone ends a line only once it is clear that no LF follows.
+ANY_END = rb"(?>\r\n|\n|\r(?=[^\n]))"
+HEAD_END = {"lf": re.compile(rb"\r?\n\r?\n"), "cr": re.compile(ANY_END + rb"{2}")}
+LINE_END = {"lf": re.compile(rb"\r?\n"), "cr": re.compile(ANY_END)}
 SIMPLE = re.compile(rb"[A-Za-z]+[ \t]+(\S+)[ \t]*\r?\n")
 
 

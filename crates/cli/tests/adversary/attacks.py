@@ -4,6 +4,8 @@ import http_rows
 import raw
 import table
 import tcp_rows
+import tls_rows
+import udp_rows
 
 
 def main():
@@ -12,6 +14,8 @@ def main():
     wire = raw.Wire("eth0", bytes.fromhex(gateway.replace(":", "")))
     http_rows.add(rows)
     tcp_rows.add(rows, wire)
+    tls_rows.add(rows)
+    udp_rows.add(rows, wire)
     rows.finish()
 
 

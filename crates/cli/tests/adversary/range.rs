@@ -11,7 +11,7 @@ use tollgate_lab::lab::Place;
 use tollgate_lab::names::{INNER_IF, NODE_OUT_V4, NODE_OUT_V6, Names, POD_HOST_IF};
 use tollgate_lab::run::Cmd;
 
-use crate::bed::{Bed, options, until};
+use crate::bed::{API, Bed, options, until};
 use crate::records::{Record, Row};
 use crate::source;
 
@@ -103,7 +103,9 @@ impl Range {
         let is_nginx = log.to_string_lossy().contains("nginx");
         until("a server is ready", || {
             if is_nginx {
-                let curl = Cmd::new("curl").args(["-so", "/dev/null", "http://[::1]:8081/v2/up"]);
+                let host = format!("Host: {API}");
+                let curl = Cmd::new("curl").args(["-so", "/dev/null", "-H", &host]);
+                let curl = curl.arg("http://[::1]:8081/v2/up");
                 let output = self.bed.lab.at(Place::Out, curl).output().unwrap();
                 return output.status.success().then_some(());
             }
@@ -121,10 +123,18 @@ impl Range {
     pub fn attack(&self, limit: Duration) -> Vec<Row> {
         let out = self.dir().join("rows");
         let gateway = mac(&self.bed, Place::Node, POD_HOST_IF);
-        let cmd = Cmd::new("python3").arg("-B").arg(source("attacks.py")).arg(&out);
+        let cmd = Cmd::new("python3")
+            .arg("-B")
+            .arg(source("attacks.py"))
+            .arg(&out);
         let cmd = cmd.arg(gateway).timeout(limit);
         let output = self.bed.lab.at(Place::Pod, cmd).output().unwrap();
-        assert!(output.status.success(), "{}{}", output.stdout, output.stderr);
+        assert!(
+            output.status.success(),
+            "{}{}",
+            output.stdout,
+            output.stderr
+        );
         let text = fs::read_to_string(out).unwrap();
         text.lines().map(Row::parse).collect()
     }
@@ -195,7 +205,6 @@ http {{
     listen [::]:8081 ipv6only=off backlog=1024;
     listen [::]:8085 ipv6only=off backlog=1024 http2;
     location / {{ return 200 "ok\n"; }}
-    location /up/ {{ client_max_body_size 0; proxy_pass http://127.0.0.1:8082; }}
   }}
   server {{
     listen [::]:8444 ssl ipv6only=off backlog=1024;

@@ -10,11 +10,13 @@ import posixpath
 import re
 import socket
 import socketserver
+import ssl
 import sys
 import threading
 import urllib.parse
 
 HTTP_PORT, LENIENT_PORT, LENIENT_TLS_PORT = 8083, 8084, 8447
+OPENSSL_PORT, RETRY_PORT = 8445, 8448
 # No rule allows these; anything that arrives is a forbidden request.
 DENIED_TCP, DENIED_UDP, ALLOWED_UDP = 9015, 7005, 7000
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -196,23 +198,22 @@ class Lenient(socketserver.BaseRequestHandler):
 
 
 def names_in(data):
-    """Every server name of a hello, with record headers left out wherever they lie; a lenient
-    reader skips what precedes the first record and does not look at types."""
+    """Every server name of the first hello. A lenient reader skips what precedes the first record,
+    does not look at the types of records, and passes over other messages."""
     start = data.find(b"\x16\x03")
     payload, at = b"", start
     while start >= 0 and at + 5 <= len(data):
         size = int.from_bytes(data[at + 3 : at + 5], "big")
         payload += data[at + 5 : at + 5 + size]
         at += 5 + size
-    found = []
-    for hello in re.finditer(rb"\x01\x00", payload):
-        size = int.from_bytes(payload[hello.start() + 1 : hello.start() + 4], "big")
-        body = payload[hello.start() + 4 : hello.start() + 4 + size]
-        if len(body) < max(size, 40):
-            continue
-        found += re.findall(rb"(?:[a-zA-Z0-9_-]+\.)+(?:com|net|org)", body)
-        break
-    return found
+    at = 0
+    while at + 4 <= len(payload):
+        size = int.from_bytes(payload[at + 1 : at + 4], "big")
+        body = payload[at + 4 : at + 4 + size]
+        if payload[at] == 1 and len(body) == size:
+            return re.findall(rb"(?:[a-zA-Z0-9_-]+\.)+(?:com|net|org)", body)
+        at += 4 + size
+    return []
 
 
 class LenientTls(socketserver.BaseRequestHandler):
@@ -239,6 +240,24 @@ class LenientTls(socketserver.BaseRequestHandler):
             while self.request.recv(1 << 16):
                 pass
         except OSError:
+            pass
+
+
+class OpenSsl(socketserver.BaseRequestHandler):
+    """OpenSSL reads the hello; the name is written down when OpenSSL asks for its certificate."""
+
+    def handle(self):
+        peer = self.client_address[1]
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(sys.argv[2], sys.argv[3])
+        if self.server.server_address[1] == RETRY_PORT:
+            # No client sends a share of this group at first: each is asked for a second hello.
+            context.set_ecdh_curve("secp521r1")
+        context.sni_callback = lambda _, name, __: record("openssl", peer, "TLS", [name or ""], [])
+        self.request.settimeout(20)
+        try:
+            context.wrap_socket(self.request, server_side=True).recv(1)
+        except (OSError, ValueError):
             pass
 
 
@@ -277,6 +296,8 @@ def main():
         (HTTP_PORT, Stock),
         (LENIENT_PORT, Lenient),
         (LENIENT_TLS_PORT, LenientTls),
+        (OPENSSL_PORT, OpenSsl),
+        (RETRY_PORT, OpenSsl),
         (DENIED_TCP, Denied),
     ]:
         server = Server(("::", port), handler)

@@ -126,7 +126,7 @@ def pieces(dport, *parts, half_close=False):
         heard += rest
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
-        first = heard.split(b"\r\n")[0][:24].decode("latin-1")
+        first = heard[:12].decode("latin-1") if heard.startswith(b"HTTP/") else ""
         return f"{end} {first}".strip()
 
     return run

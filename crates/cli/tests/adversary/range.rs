@@ -119,15 +119,29 @@ impl Range {
         self.dir().join(format!("records-{label}"))
     }
 
-    /// Runs the table of attacks.
-    pub fn attack(&self, limit: Duration) -> Vec<Row> {
+    /// Runs the table of honest clients, which may upload as well.
+    pub fn honest(&mut self, limit: Duration) -> Vec<Row> {
+        self.bed
+            .change(|bed| bed.replace("policy.yaml", &with_uploads()));
+        let ca = self.bed.lab.names.ca();
+        let rows = self.table("honest.py", Some(&ca), limit);
+        self.records();
+        self.bed.change(|bed| bed.replace("policy.yaml", POLICY));
+        self.start_servers();
+        rows
+    }
+
+    /// Runs the table of attacks; what the servers acted on comes with it. The servers are gone.
+    pub fn attack(&mut self, limit: Duration) -> (Vec<Row>, Vec<Record>) {
+        let rows = self.table("attacks.py", None, limit);
+        (rows, self.records())
+    }
+
+    fn table(&self, script: &str, ca: Option<&Path>, limit: Duration) -> Vec<Row> {
         let out = self.dir().join("rows");
         let gateway = mac(&self.bed, Place::Node, POD_HOST_IF);
-        let cmd = Cmd::new("python3")
-            .arg("-B")
-            .arg(source("attacks.py"))
-            .arg(&out);
-        let cmd = cmd.arg(gateway).timeout(limit);
+        let cmd = Cmd::new("python3").arg("-B").arg(source(script));
+        let cmd = cmd.arg(&out).arg(gateway).args(ca).timeout(limit);
         let output = self.bed.lab.at(Place::Pod, cmd).output().unwrap();
         assert!(
             output.status.success(),
@@ -140,15 +154,25 @@ impl Range {
     }
 
     /// What the servers acted on. Ends them, so that nothing is still under way.
-    pub fn records(mut self) -> Vec<Record> {
+    fn records(&mut self) -> Vec<Record> {
         self.servers.clear();
         let mut found = Vec::new();
         for label in ["nginx", "python", "node"] {
-            let text = fs::read_to_string(self.log(label)).unwrap_or_default();
+            let log = self.log(label);
+            let text = fs::read_to_string(&log).unwrap_or_default();
             found.extend(text.lines().map(Record::parse));
+            let _ = fs::remove_file(log);
         }
         found
     }
+}
+
+/// The policy with uploads.
+fn with_uploads() -> String {
+    let line = "        - tls: {sni: api.example.com}\n";
+    let more = ["HEAD, path: /v2/*", "POST, path: /up/*", "PUT, path: /up/*"]
+        .map(|item| format!("        - http: {{host: api.example.com, method: {item}}}\n"));
+    POLICY.replace(line, &format!("{}{line}", more.concat()))
 }
 
 /// An interface's MAC address.
@@ -201,6 +225,7 @@ http {{
   map $status $acted {{ 200 1; 204 1; 404 1; default 0; }}
   access_log {log} record if=$acted;
   client_max_body_size 0;
+  large_client_header_buffers 8 64k;
 {temp}  server {{
     listen [::]:8081 ipv6only=off backlog=1024;
     listen [::]:8085 ipv6only=off backlog=1024 http2;

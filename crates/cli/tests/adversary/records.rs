@@ -36,6 +36,11 @@ impl Row {
             outcome: text("outcome"),
         }
     }
+
+    /// Whether an honest client got what it came for.
+    pub fn is_served(&self) -> bool {
+        self.outcome == "ok"
+    }
 }
 
 impl fmt::Display for Row {

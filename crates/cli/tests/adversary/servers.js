@@ -51,7 +51,9 @@ function upgrade(request, socket) {
   socket.pipe(socket);
 }
 
-const plain = http.createServer(serve('node'));
+// Heads of 20 KiB are honest.
+const LIMITS = { maxHeaderSize: 1 << 16 };
+const plain = http.createServer(LIMITS, serve('node'));
 plain.on('connection', note);
 plain.on('upgrade', (request, socket) => {
   if (request.url.startsWith('/v2/switch')) return upgrade(request, socket);

@@ -42,9 +42,9 @@ AWAIT = Await()
 
 
 class Table:
-    def __init__(self, out):
+    def __init__(self, out, first_port=2000):
         self.out, self.lock = open(out, "w", buffering=1), threading.Lock()
-        self.ports = itertools.count(2000)
+        self.ports = itertools.count(first_port)
         self.pool = ThreadPoolExecutor(WORKERS)
         self.jobs = []
 
@@ -77,10 +77,12 @@ class Table:
         self.out.close()
 
 
-def dial(ip, port, dport):
+def dial(ip, port, dport, mss=None):
     kind = socket.AF_INET if ip == 4 else socket.AF_INET6
     client = socket.socket(kind, socket.SOCK_STREAM)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if mss:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, mss)
     client.bind(("", port))
     client.settimeout(5)
     client.connect((OUTSIDE[ip], dport))

@@ -152,9 +152,9 @@ def rows():
         "version TLS 1.5": [record(payload, version=0x0305)],
         "version that changes": [record(payload[:middle]) + record(payload[middle:], version=0x0303)],
         "legacy version SSL 3.0": [record(payload[:4] + b"\3\0" + payload[6:])],
-        "record above 2^14": [record(message(with_names(sni(OTHER), last=extension(21, b"\0" * 17000))))],
-        "padding of 15 KiB": [one(sni(OTHER), last=extension(21, b"\0" * 15000))],
-        "padding of 15 KiB, name last": [one(extension(21, b"\0" * 15000), last=sni(OTHER))],
+        "record above 2^14": [record(message(with_names(sni(OTHER), last=extension(60000, b"\0" * 17000))))],
+        "filler of 15 KiB": [one(sni(OTHER), last=extension(60000, b"\0" * 15000))],
+        "filler of 15 KiB, name last": [one(extension(60000, b"\0" * 15000), last=sni(OTHER))],
         "message of 64 KiB": [
             cut_records(b"\0" * 5 + message(with_names(sni(OTHER), *[extension(60000 + i, b"\0" * 16200) for i in range(4)])), 16000, 32000, 48000, 64000)
         ],

@@ -217,6 +217,7 @@ fn nginx(names: &Names) -> String {
         r#"user root;
 worker_processes 1;
 daemon off;
+master_process off;
 pid {dir}/adversary-nginx.pid;
 error_log stderr crit;
 events {{ worker_connections 4096; }}

@@ -387,7 +387,7 @@ def main():
     rows.add("honest", "http.client over TLS", "nginx", python_client)
     for name, cutter in tls_client_rows().items():
         rows.add("honest", name, "openssl", hello_in(OPENSSL, cutter))
-    rows.finish()
+    rows.wait()
 
 
 main()

@@ -345,9 +345,13 @@ def rows():
     return found
 
 
+def controls(table, when):
+    for server, port in HTTP.items():
+        table.add("http", f"control {when}", server, pieces(port, OK), control=True)
+
+
 def add(table):
     for server, port in HTTP.items():
-        table.add("http", "control", server, pieces(port, OK), control=True)
         for name, parts in rows().items():
             table.add("http", name, server, pieces(port, *parts))
         # Byte by byte, and at every position of the head.

@@ -194,6 +194,11 @@ fn without_translation(bed: &Bed) {
              sysctl -qw net.ipv4.tcp_fastopen=0x603"
         ),
     );
+    // Above the ports that the tables choose for themselves.
+    bed.sh(
+        Place::Pod,
+        "sysctl -qw net.ipv4.ip_local_port_range='50000 65000'",
+    );
     let pod = mac(bed, Place::Pod, INNER_IF);
     for address in SPARE {
         bed.sh(

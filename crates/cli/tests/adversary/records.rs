@@ -117,7 +117,7 @@ pub enum Verdict {
     Held,
     /// A server acted on this.
     Passed(String),
-    /// A control that no server saw: the table proves nothing.
+    /// The row could not be run, or is a control that the server did not see: it proves nothing.
     Unseen,
 }
 
@@ -126,7 +126,7 @@ impl fmt::Display for Verdict {
         match self {
             Verdict::Held => f.write_str("held"),
             Verdict::Passed(what) => write!(f, "PASSED: {what}"),
-            Verdict::Unseen => f.write_str("NOT SEEN by the server"),
+            Verdict::Unseen => f.write_str("NOT RUN, or not seen by the server"),
         }
     }
 }
@@ -134,7 +134,8 @@ impl fmt::Display for Verdict {
 /// Judges a row by what the servers wrote down about its port.
 pub fn judge(row: &Row, records: &[Record]) -> Verdict {
     let mut own = records.iter().filter(|r| r.port == row.port).peekable();
-    if row.control && own.peek().is_none() {
+    let not_run = row.outcome.starts_with("not run");
+    if not_run || row.control && own.peek().is_none() {
         return Verdict::Unseen;
     }
     match own.find(|record| !record.is_allowed()) {

@@ -10,6 +10,8 @@ const peers = new WeakMap();
 
 function note(socket) {
   peers.set(socket, socket.remotePort ?? 0);
+  // Attackers reset connections; that must not end the server.
+  socket.on('error', () => {});
 }
 
 function record(server, socket, method, hosts, paths) {
@@ -47,7 +49,6 @@ function serve(name) {
 function upgrade(request, socket) {
   record('node', socket, request.method, hosts(request), paths(request.url));
   socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n');
-  socket.on('error', () => {});
   socket.pipe(socket);
 }
 

@@ -58,7 +58,7 @@ class Table:
         try:
             outcome = run(ip, port)
         except (OSError, AssertionError) as error:
-            outcome = f"{type(error).__name__}: {error}"
+            outcome = f"not run: {type(error).__name__}: {error}"
         line = {
             "family": family,
             "name": name,
@@ -71,10 +71,11 @@ class Table:
         with self.lock:
             self.out.write(json.dumps(line) + "\n")
 
-    def finish(self):
+    def wait(self):
+        """Until everything that was added has ended."""
         for job in self.jobs:
             job.result()
-        self.out.close()
+        self.jobs.clear()
 
 
 def dial(ip, port, dport, mss=None):

@@ -205,11 +205,16 @@ def second_hello(dport):
     return run
 
 
+def controls(table, when):
+    for server, port in TLS.items():
+        table.add("tls", f"control {when}", server, pieces(port, hello(API)), control=True)
+        parts = cut_records(hello(API), 20, 90)
+        table.add("tls", f"control in records {when}", server, pieces(port, parts), control=True)
+
+
 def add(table):
     found = rows()
     for server, port in TLS.items():
-        table.add("tls", "control", server, pieces(port, hello(API)), control=True)
-        table.add("tls", "control in records", server, pieces(port, cut_records(hello(API), 20, 90)), control=True)
         for name, parts in found.items():
             table.add("tls", name, server, pieces(port, *parts))
         table.add("tls", "closed before the end", server, pieces(port, hello()[:-1], half_close=True))

@@ -109,11 +109,18 @@ def send(wire, build):
     return run
 
 
+def controls(table, wire, when):
+    def whole(family, sport):
+        return [ip(family, 17, datagram(family, sport, ALLOWED, b"allowed"))]
+
+    def pieces(family, sport):
+        return list(two(family, sport)[0])
+
+    table.add("udp", f"control {when}", "udp", send(wire, whole), control=True)
+    table.add("udp", f"control in fragments {when}", "udp", send(wire, pieces), control=True)
+
+
 def add(table, wire):
-    control = lambda f, s: [ip(f, 17, datagram(f, s, ALLOWED, b"allowed"))]  # noqa: E731
-    table.add("udp", "control", "udp", send(wire, control), control=True)
-    pieces = lambda f, s: list(two(f, s)[0])  # noqa: E731
-    table.add("udp", "control in fragments", "udp", send(wire, pieces), control=True)
     for name, build in udp_rows().items():
         table.add("udp", name, "denied-udp", send(wire, build))
     for name, build in tcp_rows().items():

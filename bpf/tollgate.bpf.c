@@ -255,6 +255,36 @@ static __always_inline void note_packet(struct __sk_buff *skb, struct tg_flow *f
 		flow->last_seen_ns = now;
 }
 
+/* A QUIC packet's header form (RFC 8999 section 5): long headers open connections. */
+#define QUIC_LONG_HEADER 0x80
+#define UDP_HLEN 8
+/* The kernel's UDP_MAX_SEGMENTS (include/linux/udp.h): the most datagrams in a super-packet. */
+#define UDP_SEGMENTS_MAX 128
+
+/*
+ * Is every datagram of the packet one of an open QUIC connection? A datagram that begins with a short
+ * header holds nothing else; but one socket may open another connection at any time, also in the
+ * middle of a super-packet.
+ */
+static __always_inline int quic_open(struct __sk_buff *skb, const struct tg_packet *p)
+{
+	__u32 at = p->l4 + UDP_HLEN;
+	__u32 size = skb->gso_size;
+
+	for (int i = 0; i < UDP_SEGMENTS_MAX; i++) {
+		__u8 first;
+
+		if (at >= p->end)
+			return 1;
+		if (bpf_skb_load_bytes(skb, at, &first, 1) || first & QUIC_LONG_HEADER)
+			return 0;
+		if (!size)
+			return 1;
+		at += size;
+	}
+	return 0;
+}
+
 /* The fate of a packet whose headers name a flow. */
 static __always_inline enum tg_counter judge_flow(struct __sk_buff *skb, const struct tg_packet *p,
 						  __u32 endpoint, __u32 direction)
@@ -285,6 +315,10 @@ static __always_inline enum tg_counter judge_flow(struct __sk_buff *skb, const s
 		return TG_COUNT_DROP_FLOW;
 	case TG_STEER_WINDOW:
 		if (tcp && in_window(d, &s))
+			break;
+		return TG_COUNT_DIVERTED;
+	case TG_STEER_QUIC:
+		if (p->proto == IPPROTO_UDP && quic_open(skb, p))
 			break;
 		return TG_COUNT_DIVERTED;
 	default:

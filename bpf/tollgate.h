@@ -11,7 +11,7 @@
 #include "bpf_helpers.h"
 
 /* Layout of every map below. User space refuses to adopt pinned maps of another version. */
-#define TG_ABI_VERSION 3
+#define TG_ABI_VERSION 4
 
 /*
  * skb->mark of a packet that the engine gave back ("toll"). Set by tg_from_tap, cleared by the
@@ -65,6 +65,7 @@ enum tg_steer {
 	TG_STEER_PASS = 1,
 	TG_STEER_DROP = 2,
 	TG_STEER_WINDOW = 3, /* TCP: no payload, or payload inside [start, end), passes */
+	TG_STEER_QUIC = 4,   /* UDP: datagrams with a QUIC short header pass */
 };
 
 /* One direction of a flow: what user space wrote, and what the programs noted. */

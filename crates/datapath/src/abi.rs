@@ -7,7 +7,7 @@ use tollgate_engine::key::FlowKey;
 use tollgate_wire::tag::EndpointId;
 
 /// `TG_ABI_VERSION`
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 /// `TG_FLOWS_MAX`
 pub const FLOWS_MAX: u32 = 131_072;
 /// `TG_GOVERNED`
@@ -106,6 +106,7 @@ const STEER_DIVERT: u32 = 0;
 const STEER_PASS: u32 = 1;
 const STEER_DROP: u32 = 2;
 const STEER_WINDOW: u32 = 3;
+const STEER_QUIC: u32 = 4;
 
 fn mapped(addr: IpAddr) -> [u8; 16] {
     match addr {
@@ -176,6 +177,7 @@ impl Direction {
             Steer::Pass => (STEER_PASS, 0, 0),
             Steer::Drop => (STEER_DROP, 0, 0),
             Steer::Window { start, end } => (STEER_WINDOW, start, end),
+            Steer::Quic => (STEER_QUIC, 0, 0),
         };
     }
 
@@ -183,6 +185,7 @@ impl Direction {
         match self.steer {
             STEER_PASS => Steer::Pass,
             STEER_DROP => Steer::Drop,
+            STEER_QUIC => Steer::Quic,
             STEER_WINDOW => Steer::Window {
                 start: self.start,
                 end: self.end,
@@ -275,6 +278,7 @@ mod tests {
             Steer::Divert,
             Steer::Pass,
             Steer::Drop,
+            Steer::Quic,
             Steer::Window {
                 start: u32::MAX,
                 end: 7,

@@ -15,6 +15,7 @@ use tollgate_datapath::steer::{queue_of, queue_of_fragments};
 use tollgate_engine::cache::{CacheEntry, Steer};
 use tollgate_engine::key::FlowKey;
 use tollgate_wire::tag::Direction;
+use tollgate_wire::vnet::{self, VnetHdr};
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -323,6 +324,69 @@ fn a_window_lets_exactly_itself_through() {
             }
         }
     }
+}
+
+#[test]
+fn only_datagrams_of_open_quic_connections_stay_in_the_kernel() {
+    const LONG: u8 = 0xc0;
+    const SHORT: u8 = 0x40;
+    let mut bench = Bench::new("quic");
+    for key in [
+        key(17, ("10.0.0.2", 40_000), ("192.0.2.1", 443)),
+        key(17, ("fd00::2", 40_000), ("2001:db8::1", 443)),
+    ] {
+        let talk = outbound(key);
+        let entry = CacheEntry {
+            outbound: Steer::Quic,
+            inbound: Steer::Pass,
+        };
+        bench.put(&key, entry);
+        for (first, expected) in [(SHORT, "pass"), (LONG, "divert"), (0x80, "divert")] {
+            let fate = send(&bench, talk, &talk.udp(&[first; 40]));
+            assert_eq!(fate.word(), expected, "{first:#x}");
+        }
+        assert_eq!(send(&bench, talk, &talk.udp(b"")).word(), "pass");
+        let back = inbound(key);
+        assert_eq!(send(&bench, back, &back.udp(&[LONG; 40])).word(), "pass");
+        // Super-packets of three datagrams: each of them is looked at.
+        for at in 0..4 {
+            let mut payload = vec![SHORT; 250];
+            if let Some(first) = payload.get_mut(at * 100).filter(|_| at < 3) {
+                *first = LONG;
+            }
+            let frame = talk.udp(&payload);
+            let header = udp_super_packet(&frame, payload.len(), 100);
+            let fate = bench.send_with(&header, talk.direction, &frame);
+            let expected = if at < 3 { "divert" } else { "pass" };
+            assert_eq!(fate.word(), expected, "long header in datagram {at}");
+        }
+    }
+    let mut tcp = bench;
+    let entry = CacheEntry {
+        outbound: Steer::Quic,
+        ..pass()
+    };
+    tcp.put(&tcp4(), entry);
+    let talk = outbound(tcp4());
+    let fate = send(&tcp, talk, &talk.tcp(ACK, 1, 1, b"x"));
+    assert_eq!(fate.word(), "divert", "it is for UDP");
+}
+
+/// A virtio-net header: UDP, to be cut into datagrams of `size` bytes, checksum to be filled in.
+fn udp_super_packet(frame: &[u8], payload: usize, size: u16) -> Vec<u8> {
+    let csum_start = (frame.len() - payload - 8) as u16;
+    let header = VnetHdr {
+        flags: vnet::NEEDS_CSUM,
+        gso_type: vnet::GSO_UDP_L4,
+        hdr_len: csum_start + 8,
+        gso_size: size,
+        csum_start,
+        csum_offset: 6,
+        num_buffers: 0,
+    };
+    let mut bytes = vec![0; vnet::VNET_HDR_LEN];
+    header.write(&mut bytes).unwrap();
+    bytes
 }
 
 #[test]

@@ -20,6 +20,10 @@ pub enum Steer {
         /// First sequence number behind it.
         end: u32,
     },
+    /// UDP only: a datagram passes if it begins with a QUIC short header (RFC 8999, section 5.2).
+    /// Long headers open connections and go to the engine; of a super-packet every datagram is
+    /// looked at.
+    Quic,
 }
 
 /// One entry: what happens to each direction.

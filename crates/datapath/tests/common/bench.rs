@@ -109,13 +109,17 @@ impl Bench {
     }
 
     pub fn send(&self, direction: Direction, frame: &[u8]) -> Fate {
+        self.send_with(&[0; VNET_HEADER_LEN], direction, frame)
+    }
+
+    /// Sends a frame with a virtio-net header of its own.
+    pub fn send_with(&self, header: &[u8], direction: Direction, frame: &[u8]) -> Fate {
         let from = if direction == Direction::Outbound {
             &self.vm
         } else {
             &self.wire
         };
-        let mut bytes = vec![0; VNET_HEADER_LEN];
-        bytes.extend(frame);
+        let bytes = [header, frame].concat();
         assert_eq!(from.queues[0].write(&bytes).unwrap(), bytes.len());
         let fate = self.fate();
         assert_eq!(

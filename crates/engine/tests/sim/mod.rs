@@ -242,6 +242,12 @@ impl Gate {
             Steer::Divert => return None,
             Steer::Drop => return Some(false),
             Steer::Pass => {}
+            Steer::Quic => {
+                let payload = layout.payload(&frame[VNET_HDR_LEN..]);
+                if payload.first().is_some_and(|first| first & 0x80 != 0) {
+                    return None;
+                }
+            }
             Steer::Window { start, end } => {
                 let tcp = tcp?;
                 let before = tcp.seq.wrapping_sub(start);

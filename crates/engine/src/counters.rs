@@ -64,6 +64,8 @@ counters! {
     retransmission_unknown,
     /// Segments whose already judged front was cut off before they were sent on.
     trimmed,
+    /// FINs dropped because the stream would have ended before something that was judged.
+    fin_misplaced,
     /// SYNs dropped because the other side had already opened the flow.
     simultaneous_open,
     /// Packets of flows that the engine does not know, answered with RST.

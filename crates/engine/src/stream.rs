@@ -151,6 +151,13 @@ impl ClientStream {
         last.bytes.is_none().then(|| (last.start, last.end()))
     }
 
+    /// Whether no verdict depends on the byte at `at`.
+    pub(crate) fn is_opaque_at(&self, at: u32) -> bool {
+        self.ranges.iter().any(|range| {
+            range.bytes.is_none() && !seq::before(at, range.start) && seq::before(at, range.end())
+        })
+    }
+
     /// What is known of `bytes` at `start`, all of which lie before `next`.
     pub(crate) fn check_old(&self, start: u32, bytes: &[u8]) -> Old {
         let end = start.wrapping_add(seq::span(bytes.len()));

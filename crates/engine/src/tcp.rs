@@ -142,7 +142,12 @@ fn client_segment<O: Output>(
             continue;
         };
         let Some(tcp) = held.tcp() else { continue };
-        if !segment(flow, inspection, &held, &tcp, ctx) {
+        let goes_on = if held.payload().is_empty() {
+            end_of_stream(flow, inspection, &held, &tcp, ctx)
+        } else {
+            segment(flow, inspection, &held, &tcp, ctx)
+        };
+        if !goes_on {
             return;
         }
     }
@@ -184,22 +189,63 @@ fn empty_segment<O: Output>(
     tcp: &TcpHeader,
     ctx: &mut Ctx<'_, O>,
 ) {
-    if tcp.flags.fin() && inspection.in_head() {
+    if !tcp.flags.fin() || tcp.flags.rst() || inspection.is_settled() {
+        return ctx.forward(packet.frame);
+    }
+    let ahead = seq::distance(tcp.seq, inspection.stream.next());
+    if ahead > 0 && !inspection.leap(ahead.unsigned_abs()) {
+        // The server would remember it, and cut the stream there once it has got so far.
+        return hold(inspection, packet, tcp, ahead, ctx);
+    }
+    end_of_stream(flow, inspection, packet, tcp, ctx);
+}
+
+/// A FIN without payload at or before the next expected byte. False: the flow was denied.
+fn end_of_stream<O: Output>(
+    flow: &mut Flow,
+    inspection: &Inspection,
+    packet: &Packet<'_>,
+    tcp: &TcpHeader,
+    ctx: &mut Ctx<'_, O>,
+) -> bool {
+    if ends_in_head(inspection, tcp.seq) {
         let at = Position {
             delivered: inspection.stream.next(),
             sent: segment_end(tcp, 0),
             expected: tcp.ack,
         };
         flow.drop_cache(ctx);
-        let refused = Refused {
-            reason: "head-incomplete",
-            detail: "the connection was closed in the middle of a request head or hello",
-            facts: None,
-            tell: Tell::Reset,
-        };
-        return deny::refuse_stream(flow, at, false, refused, ctx);
+        deny::refuse_stream(flow, at, false, head_incomplete(), ctx);
+        return false;
     }
-    ctx.forward(packet.frame);
+    if fin_fits(inspection, tcp.seq) {
+        ctx.forward(packet.frame);
+    } else {
+        ctx.counters.fin_misplaced += 1;
+    }
+    true
+}
+
+/// Whether the stream would end at `fin`, in the middle of a head.
+fn ends_in_head(inspection: &Inspection, fin: u32) -> bool {
+    fin == inspection.stream.next() && inspection.in_head()
+}
+
+/// Whether the stream may end at `fin`: behind everything that was judged, or inside a body. Anywhere
+/// else the server would be left with the front part of what was judged as a whole.
+fn fin_fits(inspection: &Inspection, fin: u32) -> bool {
+    inspection.is_settled()
+        || fin == inspection.stream.next()
+        || inspection.stream.is_opaque_at(fin)
+}
+
+fn head_incomplete() -> Refused {
+    Refused {
+        reason: "head-incomplete",
+        detail: "the connection was closed in the middle of a request head or hello",
+        facts: None,
+        tell: Tell::Reset,
+    }
 }
 
 /// TLS after its hello, or a switched protocol: the kernel's window has been used up. Once the
@@ -254,9 +300,17 @@ fn segment<O: Output>(
     let (old, new) = payload.split_at(old_len);
     let old_is_good = old.is_empty() || check_old(flow, inspection, tcp.seq, old, ctx);
     if new.is_empty() {
-        if old_is_good {
-            ctx.forward(packet.frame);
+        if !old_is_good {
+            return true;
         }
+        if tcp.flags.fin() {
+            let fin = TcpHeader {
+                seq: tcp.seq.wrapping_add(seq::span(payload.len())),
+                ..*tcp
+            };
+            return end_of_stream(flow, inspection, packet, &fin, ctx);
+        }
+        ctx.forward(packet.frame);
         return true;
     }
     if !has_room(flow, inspection, ctx) {
@@ -328,7 +382,10 @@ fn judge<O: Output>(
     let delivered = inspection.stream.next();
     let first_request = inspection.requests == 0;
     let mut let_through = Vec::new();
-    let outcome = inspection.feed(new, &mut |facts| let_through.push(facts));
+    let mut outcome = inspection.feed(new, &mut |facts| let_through.push(facts));
+    if outcome.is_ok() && tcp.flags.fin() && inspection.in_head() {
+        outcome = Err(head_incomplete());
+    }
     if let Err(refused) = outcome {
         count(refused.facts.is_some(), &refused.tell, ctx);
         flow.drop_cache(ctx);

@@ -1,0 +1,103 @@
+//! TCP at its edges, under a rule set: what was judged is what is delivered, and nothing else.
+
+mod sim;
+
+use sim::{Conn, Gate, Out, SERVER, delivered, usual};
+use tollgate_wire::packet::TcpFlags;
+use tollgate_wire::tag::Direction::Outbound;
+
+const GOOD: &[u8] = b"GET /v2/items HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
+const BAD: &[u8] = b"GET /v1/items HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
+const FIN: TcpFlags = TcpFlags(TcpFlags::FIN.0 | TcpFlags::ACK.0);
+
+fn opened() -> (Gate, Conn) {
+    let mut gate = Gate::new(&usual());
+    let mut conn = Conn::egress(SERVER);
+    conn.open(&mut gate);
+    (gate, conn)
+}
+
+/// The client sends a segment with these flags, `ahead` bytes from its next one.
+fn client(gate: &mut Gate, conn: &Conn, flags: TcpFlags, ahead: i32, payload: &[u8]) -> Vec<Out> {
+    let seq = conn.client_seq.wrapping_add_signed(ahead);
+    let frame = conn.frame(true, flags, seq, conn.server_seq, payload);
+    gate.arrives(conn.direction, &frame)
+}
+
+fn all_reset(out: &[Out]) -> bool {
+    out.len() == 2 && out.iter().all(Out::is_rst)
+}
+
+#[test]
+fn a_fin_on_the_front_of_a_head_does_not_end_it() {
+    let (mut gate, conn) = opened();
+    let out = client(&mut gate, &conn, FIN, 0, &BAD[..40]);
+    assert!(all_reset(&out), "{out:?}");
+    assert_eq!(delivered(&out, Outbound), "");
+    assert_eq!(gate.denials()[0].reason, "head-incomplete");
+}
+
+#[test]
+fn a_fin_on_a_retransmission_of_an_unfinished_head_does_not_end_it() {
+    let (mut gate, mut conn) = opened();
+    conn.send(&mut gate, &BAD[..40]);
+    let out = client(&mut gate, &conn, FIN, -40, &BAD[..40]);
+    assert!(all_reset(&out), "{out:?}");
+}
+
+#[test]
+fn a_fin_with_a_whole_request_passes_and_so_does_one_sent_again() {
+    let (mut gate, conn) = opened();
+    for _ in 0..2 {
+        let out = client(&mut gate, &conn, FIN, 0, GOOD);
+        assert_eq!(delivered(&out, Outbound).as_bytes(), GOOD);
+        assert!(out[0].header.unwrap().flags.fin());
+    }
+}
+
+#[test]
+fn a_fin_inside_what_was_judged_is_dropped() {
+    let (mut gate, mut conn) = opened();
+    conn.send(&mut gate, GOOD);
+    conn.send(&mut gate, &GOOD[..30]);
+    assert_eq!(client(&mut gate, &conn, FIN, -20, b""), []);
+    let inside = &GOOD[..10];
+    assert_eq!(client(&mut gate, &conn, FIN, -30, inside), []);
+    assert_eq!(gate.engine.counters().fin_misplaced, 2);
+    assert_eq!(conn.send(&mut gate, &GOOD[30..]).len(), 1);
+}
+
+#[test]
+fn a_fin_in_an_unfinished_body_passes() {
+    let (mut gate, mut conn) = opened();
+    let head = b"PUT /upload/a HTTP/1.1\r\nHost: api.example.com\r\nContent-Length: 100000\r\n\r\n";
+    conn.send(&mut gate, head);
+    conn.send(&mut gate, &[b'x'; 1000]);
+    let out = conn.fin(&mut gate, true);
+    assert!(
+        out.len() == 1 && out[0].header.unwrap().flags.fin(),
+        "{out:?}"
+    );
+}
+
+#[test]
+fn each_half_may_be_closed_first() {
+    for client_first in [true, false] {
+        let (mut gate, mut conn) = opened();
+        conn.send(&mut gate, GOOD);
+        assert_eq!(conn.fin(&mut gate, client_first).len(), 1);
+        gate.wait(30);
+        let out = conn.answer(&mut gate, if client_first { b"late" } else { b"" });
+        assert_eq!(out.len(), 1, "the other half goes on");
+        if !client_first {
+            let out = conn.send(&mut gate, GOOD);
+            assert_eq!(delivered(&out, Outbound).as_bytes(), GOOD);
+            let out = conn.send(&mut gate, BAD);
+            assert_eq!(delivered(&out, Outbound), "");
+            continue;
+        }
+        assert_eq!(conn.fin(&mut gate, false).len(), 1);
+        gate.wait(15);
+        assert_eq!(gate.engine.flow_count(), 0);
+    }
+}

@@ -64,6 +64,8 @@ counters! {
     retransmission_unknown,
     /// Segments whose already judged front was cut off before they were sent on.
     trimmed,
+    /// Segments whose urgent pointer was cleared: it takes a byte out of the stream that is read.
+    urgent_cleared,
     /// FINs dropped because the stream would have ended before something that was judged.
     fin_misplaced,
     /// SYNs dropped because the other side had already opened the flow.

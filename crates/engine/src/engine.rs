@@ -34,8 +34,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// and one denial is reported once.
 const DENIED_LINGER: Duration = Duration::from_secs(10);
 
-/// How often a half-closed flow is looked at.
-const HALF_CLOSED_CHECK: Duration = Duration::from_secs(10);
+/// How often a half-closed flow is looked at: the client's FIN may have come up and the server's not,
+/// and then nobody tells that both are there.
+const HALF_CLOSED_CHECK: Duration = Duration::from_secs(2);
 
 /// IP protocol number of TCP.
 const TCP: u8 = 6;

@@ -32,7 +32,11 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
     };
     let held = inspection.stream.held_bytes();
     if flow.is_from_client(packet) {
-        client_segment(flow, &mut inspection, packet, &tcp, ctx);
+        if tcp.flags.urg() && !inspection.is_settled() {
+            urgent_segment(flow, &mut inspection, packet, ctx);
+        } else {
+            client_segment(flow, &mut inspection, packet, &tcp, ctx);
+        }
     } else {
         server_segment(flow, &mut inspection, packet, &tcp, ctx);
     }
@@ -110,6 +114,26 @@ fn server_segment<O: Output>(
     }
     update_cache(flow, inspection, ctx);
     ctx.forward(packet.frame);
+}
+
+/// A segment with an urgent pointer: a server that does not ask for it inline (RFC 6093, section 2)
+/// reads the stream without the byte before it. Without the pointer everyone reads the same.
+fn urgent_segment<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    ctx: &mut Ctx<'_, O>,
+) {
+    let mut frame = packet.frame.to_vec();
+    if edit::clear_urgent(&mut frame, &packet.layout).is_err() {
+        return;
+    }
+    let Some(plain) = reparse(&frame, packet) else {
+        return;
+    };
+    let Some(tcp) = plain.tcp() else { return };
+    ctx.counters.urgent_cleared += 1;
+    client_segment(flow, inspection, &plain, &tcp, ctx);
 }
 
 fn client_segment<O: Output>(

@@ -101,3 +101,50 @@ fn each_half_may_be_closed_first() {
         assert_eq!(gate.engine.flow_count(), 0);
     }
 }
+
+#[test]
+fn a_fin_from_further_ahead_waits_for_what_comes_before_it() {
+    let (mut gate, mut conn) = opened();
+    conn.send(&mut gate, GOOD);
+    // The server would cut the next request after ten bytes.
+    assert_eq!(client(&mut gate, &conn, FIN, 10, b""), []);
+    let out = conn.send(&mut gate, GOOD);
+    assert_eq!(delivered(&out, Outbound).as_bytes(), GOOD);
+    assert!(out.iter().all(|o| !o.header.unwrap().flags.fin()));
+    assert_eq!(gate.engine.counters().fin_misplaced, 1);
+    // An honest one, whose request was late.
+    assert_eq!(client(&mut gate, &conn, FIN, GOOD.len() as i32, b""), []);
+    let out = conn.send(&mut gate, GOOD);
+    assert_eq!(delivered(&out, Outbound).as_bytes(), GOOD);
+    assert!(out[1].header.unwrap().flags.fin());
+    // And one that would end the late front of a head.
+    let (mut gate, mut conn) = opened();
+    assert_eq!(client(&mut gate, &conn, FIN, 40, b""), []);
+    conn.send(&mut gate, &BAD[..40]);
+    assert_eq!(gate.denials()[0].reason, "head-incomplete");
+}
+
+#[test]
+fn an_urgent_pointer_is_cleared_on_every_segment_before_the_last_verdict() {
+    const URG: TcpFlags = TcpFlags(TcpFlags::ACK.0 | TcpFlags::URG.0);
+    for (server, pod) in [(SERVER, sim::POD), ("[2001:db8::1]:80", "[fd00::2]:40000")] {
+        let mut gate = Gate::new(&usual());
+        let mut conn = Conn::egress(server);
+        conn.client = pod.parse().unwrap();
+        conn.open(&mut gate);
+        let head =
+            b"PUT /upload/a HTTP/1.1\r\nHost: api.example.com\r\nContent-Length: 50000\r\n\r\n";
+        // On a head, on a segment without payload, on a body that the kernel may pass.
+        for payload in [&head[..], b"", &[b'x'; 999]] {
+            let mut frame = conn.frame(true, URG, conn.client_seq, conn.server_seq, payload);
+            sim::set_urgent_pointer(&mut frame, 5);
+            // The sim refuses frames with wrong checksums.
+            let out = gate.arrives(Outbound, &frame);
+            assert_eq!(out[0].payload, payload);
+            let header = out[0].header.unwrap();
+            assert!(!header.flags.urg() && header.urgent == 0, "{header:?}");
+            conn.client_seq = conn.client_seq.wrapping_add(payload.len() as u32);
+        }
+        assert_eq!(gate.engine.counters().urgent_cleared, 3);
+    }
+}

@@ -17,6 +17,7 @@ use tollgate_engine::table::PolicyTable;
 use tollgate_engine::{Engine, Output};
 use tollgate_policy::{CompileOptions, SourceFile, compile};
 use tollgate_wire::build::{self, L2, Segment};
+use tollgate_wire::checksum;
 use tollgate_wire::packet::{self, Packet, TcpFlags, TcpHeader};
 use tollgate_wire::tag::{Direction, EndpointId, Tag};
 use tollgate_wire::vnet::VNET_HDR_LEN;
@@ -250,6 +251,9 @@ impl Gate {
             }
             Steer::Window { start, end } => {
                 let tcp = tcp?;
+                if tcp.flags.fin() || tcp.flags.urg() {
+                    return None;
+                }
                 let before = tcp.seq.wrapping_sub(start);
                 let size = end.wrapping_sub(start);
                 if len > 0 && (before > size || len > size - before) {
@@ -514,4 +518,23 @@ pub fn client_hello(name: &str, padding: usize) -> Vec<u8> {
         &handshake,
     ]
     .concat()
+}
+
+/// Overwrites 16 bits of the TCP header, `at` bytes into it, of a frame made by [`Conn::frame`], and
+/// its checksum with the right one.
+pub fn patch_tcp(frame: &mut [u8], at: usize, value: u16) {
+    let Ok(Packet::Ip(layout)) = packet::parse(&frame[VNET_HDR_LEN..]) else {
+        panic!("not IP")
+    };
+    let l4 = VNET_HDR_LEN + layout.l4_offset;
+    let end = VNET_HDR_LEN + layout.end;
+    frame[l4 + at..l4 + at + 2].copy_from_slice(&value.to_be_bytes());
+    frame[l4 + 16..l4 + 18].fill(0);
+    let pseudo = checksum::pseudo(layout.src, layout.dst, layout.protocol, (end - l4) as u32);
+    let sum = checksum::finish(pseudo + checksum::sum(&frame[l4..end]));
+    frame[l4 + 16..l4 + 18].copy_from_slice(&sum.to_be_bytes());
+}
+
+pub fn set_urgent_pointer(frame: &mut [u8], urgent: u16) {
+    patch_tcp(frame, 18, urgent);
 }

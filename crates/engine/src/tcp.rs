@@ -362,19 +362,21 @@ fn check_old<O: Output>(
     old: &[u8],
     ctx: &mut Ctx<'_, O>,
 ) -> bool {
-    match inspection.stream.check_old(start, old) {
-        Old::Same => true,
-        Old::Different => {
-            ctx.counters.retransmission_differs += 1;
-            false
-        }
-        Old::Forgotten => {
-            let end = start.wrapping_add(seq::span(old.len()));
-            let acknowledged = server_ack(flow, ctx).is_some_and(|ack| !seq::before(ack, end));
-            ctx.counters.retransmission_unknown += u64::from(!acknowledged);
-            acknowledged
-        }
+    let known = inspection.stream.check_old(start, old);
+    if known == Old::Same {
+        return true;
     }
+    // The server throws away what it has: a keep-alive probe may carry any byte there
+    // (RFC 9293, section 3.8.4).
+    let end = start.wrapping_add(seq::span(old.len()));
+    if believable_ack(flow, inspection, ctx).is_some_and(|ack| !seq::before(ack, end)) {
+        return true;
+    }
+    match known {
+        Old::Forgotten => ctx.counters.retransmission_unknown += 1,
+        Old::Different | Old::Same => ctx.counters.retransmission_differs += 1,
+    }
+    false
 }
 
 /// Makes room among the judged bytes. False: too many are unacknowledged.
@@ -382,7 +384,7 @@ fn has_room<O: Output>(flow: &Flow, inspection: &mut Inspection, ctx: &mut Ctx<'
     if inspection.stream.kept_bytes() <= KEPT_SOFT {
         return true;
     }
-    if let Some(ack) = server_ack(flow, ctx) {
+    if let Some(ack) = believable_ack(flow, inspection, ctx) {
         inspection.stream.acknowledged(ack);
     }
     inspection.stream.kept_bytes() <= ctx.limits.kept_bytes_per_flow
@@ -392,6 +394,17 @@ fn has_room<O: Output>(flow: &Flow, inspection: &mut Inspection, ctx: &mut Ctx<'
 fn server_ack<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) -> Option<u32> {
     let progress = flow.progress(ctx);
     of_direction(&progress, flow.client_direction().reverse()).max_ack
+}
+
+/// What the server has acknowledged, unless it was never sent: the server did not say that, and
+/// believing it would let judged bytes be replaced. One more than was judged is the FIN.
+fn believable_ack<O: Output>(
+    flow: &Flow,
+    inspection: &Inspection,
+    ctx: &mut Ctx<'_, O>,
+) -> Option<u32> {
+    let next = inspection.stream.next();
+    server_ack(flow, ctx).filter(|ack| inspection.is_settled() || seq::distance(*ack, next) <= 1)
 }
 
 /// Shows new bytes to the inspection. False: the flow was denied.

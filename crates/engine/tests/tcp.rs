@@ -9,6 +9,7 @@ use tollgate_wire::tag::Direction::Outbound;
 const GOOD: &[u8] = b"GET /v2/items HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
 const BAD: &[u8] = b"GET /v1/items HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
 const FIN: TcpFlags = TcpFlags(TcpFlags::FIN.0 | TcpFlags::ACK.0);
+const DATA: TcpFlags = TcpFlags(TcpFlags::PSH.0 | TcpFlags::ACK.0);
 
 fn opened() -> (Gate, Conn) {
     let mut gate = Gate::new(&usual());
@@ -147,4 +148,51 @@ fn an_urgent_pointer_is_cleared_on_every_segment_before_the_last_verdict() {
         }
         assert_eq!(gate.engine.counters().urgent_cleared, 3);
     }
+}
+
+#[test]
+fn keep_alive_probes_pass_with_and_without_a_byte() {
+    let (mut gate, mut conn) = opened();
+    conn.send(&mut gate, GOOD);
+    // Before the server has the byte, another one in its place is no probe.
+    assert_eq!(client(&mut gate, &conn, TcpFlags::ACK, -1, b"\0"), []);
+    conn.answer(&mut gate, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    for garbage in [&b""[..], b"\0", b"?"] {
+        let out = client(&mut gate, &conn, TcpFlags::ACK, -1, garbage);
+        assert_eq!(delivered(&out, Outbound).as_bytes(), garbage);
+    }
+    assert_eq!(gate.engine.counters().retransmission_differs, 1);
+    assert_eq!(
+        delivered(&conn.send(&mut gate, GOOD), Outbound).as_bytes(),
+        GOOD
+    );
+    // In the middle of a head too, where everything comes up.
+    conn.send(&mut gate, &GOOD[..20]);
+    conn.answer(&mut gate, b"");
+    assert_eq!(client(&mut gate, &conn, TcpFlags::ACK, -1, b"\0").len(), 1);
+    assert_eq!(conn.send(&mut gate, &GOOD[20..]).len(), 1);
+}
+
+#[test]
+fn a_probe_of_a_closed_window_carries_the_next_byte_and_is_judged() {
+    let (mut gate, conn) = opened();
+    // The server has no room and throws it away; it comes again with the rest.
+    let out = client(&mut gate, &conn, DATA, 0, &GOOD[..1]);
+    assert_eq!(out.len(), 1);
+    let out = client(&mut gate, &conn, DATA, 0, &GOOD[..1]);
+    assert_eq!(out.len(), 1);
+    assert_eq!(client(&mut gate, &conn, DATA, 0, b"P"), [], "another byte");
+    let out = client(&mut gate, &conn, DATA, 0, GOOD);
+    assert_eq!(delivered(&out, Outbound).as_bytes(), GOOD);
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_never_sent_is_not_believed() {
+    let (mut gate, mut conn) = opened();
+    let start = conn.client_seq;
+    conn.send(&mut gate, GOOD);
+    conn.client_seq = start.wrapping_add(1_000_000);
+    conn.answer(&mut gate, b"");
+    assert_eq!(conn.send_at(&mut gate, start, BAD), []);
+    assert_eq!(conn.send_at(&mut gate, start, GOOD).len(), 1);
 }

@@ -216,6 +216,17 @@ pub(crate) fn reset_both<O: Output>(flow: &mut Flow, at: Position, ctx: &mut Ctx
     flow.state = State::Denied(Refusing::default());
 }
 
+/// RST to the server alone.
+pub(crate) fn reset_server<O: Output>(
+    flow: &Flow,
+    delivered: u32,
+    expected: u32,
+    ctx: &mut Ctx<'_, O>,
+) {
+    let flags = TcpFlags::RST | TcpFlags::ACK;
+    to_server(flow, delivered, expected, flags, ctx);
+}
+
 /// Meets the first packet of a flow that the policy denies.
 pub(crate) fn refuse_first<O: Output>(
     flow: &mut Flow,

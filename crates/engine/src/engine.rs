@@ -207,6 +207,7 @@ impl Engine {
                 State::Open | State::Lost | State::Inspect(_) => tcp::forward_syn(packet, ctx),
             };
         }
+        tcp::replaced(flow, ctx);
         self.remove(at, now, out);
         self.open(now, packet, policy, out);
     }
@@ -218,6 +219,7 @@ impl Engine {
         };
         flow.note(packet, now);
         let ctx = ctx!(self, now, out);
+        flow.note_reset(packet, ctx);
         let was_denied = matches!(flow.state, State::Denied(_));
         match &flow.state {
             State::Open => {

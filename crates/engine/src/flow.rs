@@ -16,6 +16,9 @@ use crate::output::Output;
 use crate::segment::{Ctx, Packet, segment_end};
 use crate::seq;
 
+/// How far an RST may be ahead of what its receiver has acknowledged: a window in flight.
+const RST_AHEAD_MAX: u32 = 16 << 20;
+
 /// Link-layer addresses of a flow, for frames that the engine makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LinkAddresses {
@@ -207,6 +210,21 @@ impl Flow {
         }
     }
 
+    /// Notes an RST that came up, if it can be what its receiver expects (RFC 5961): one that is
+    /// guessed from afar does not make a flow end that goes on. As `rst_counts` of
+    /// `bpf/tollgate.bpf.c`.
+    pub(crate) fn note_reset<O: Output>(&mut self, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+        let Some(tcp) = packet.tcp().filter(|tcp| tcp.flags.rst()) else {
+            return;
+        };
+        let direction = packet.direction();
+        let progress = self.progress(ctx);
+        let expected = of_direction(&progress, direction.reverse()).max_ack;
+        if expected.is_none_or(|ack| tcp.seq.wrapping_sub(ack) <= RST_AHEAD_MAX) {
+            self.seen_mut(direction).rst = true;
+        }
+    }
+
     fn seen_mut(&mut self, direction: Direction) -> &mut DirectionProgress {
         match direction {
             Direction::Outbound => &mut self.seen.outbound,
@@ -274,8 +292,7 @@ pub(crate) fn of_direction(progress: &Progress, direction: Direction) -> &Direct
 
 fn note_tcp(seen: &mut DirectionProgress, tcp: &TcpHeader, payload_len: usize) {
     let flags = tcp.flags;
-    seen.fin |= flags.fin();
-    seen.rst |= flags.rst();
+    seen.fin |= flags.fin() && !flags.rst();
     if flags.ack() && !flags.rst() {
         seen.max_ack = later(seen.max_ack, Some(tcp.ack));
     }

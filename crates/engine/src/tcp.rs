@@ -73,6 +73,22 @@ pub(crate) fn forward_syn<O: Output>(packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) 
     }
 }
 
+/// A SYN begins a new connection in this one's place. If the server still holds the front of a head,
+/// the old one must not end in order there: its FIN would look like one of the new connection.
+pub(crate) fn replaced<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) {
+    let State::Inspect(inspection) = &flow.state else {
+        return;
+    };
+    if !inspection.established || !inspection.in_head() {
+        return;
+    }
+    let delivered = inspection.stream.next();
+    let expected = of_direction(&flow.progress(ctx), flow.client_direction()).max_ack;
+    if let Some(expected) = expected {
+        deny::reset_server(flow, delivered, expected, ctx);
+    }
+}
+
 fn server_segment<O: Output>(
     flow: &mut Flow,
     inspection: &mut Inspection,

@@ -196,3 +196,36 @@ fn an_acknowledgement_of_what_was_never_sent_is_not_believed() {
     assert_eq!(conn.send_at(&mut gate, start, BAD), []);
     assert_eq!(conn.send_at(&mut gate, start, GOOD).len(), 1);
 }
+
+#[test]
+fn a_syn_in_the_middle_of_a_head_does_not_hide_its_end() {
+    let (mut gate, mut conn) = opened();
+    conn.send(&mut gate, &BAD[..40]);
+    let old = conn.client_seq;
+    conn.client_seq = 12;
+    let out = conn.syn(&mut gate);
+    let rst = &out[0];
+    assert!(rst.is_rst() && rst.to == Outbound, "{out:?}");
+    assert_eq!(rst.header.unwrap().seq, old, "what the server expects");
+    assert!(out[1].header.unwrap().flags.is_syn());
+    // Outside of a head the old connection is none of the new one's business.
+    let (mut gate, mut conn) = opened();
+    conn.send(&mut gate, GOOD);
+    conn.client_seq = 12;
+    assert_eq!(conn.syn(&mut gate).len(), 1);
+}
+
+#[test]
+fn a_reset_that_nobody_can_expect_ends_nothing() {
+    const RST: TcpFlags = TcpFlags::RST;
+    for (ahead, ends) in [(0, true), (-1, false), (100 << 20, false)] {
+        let (mut gate, mut conn) = opened();
+        conn.send(&mut gate, &GOOD[..20]);
+        conn.answer(&mut gate, b"");
+        assert_eq!(client(&mut gate, &conn, RST, ahead, b"").len(), 1);
+        gate.wait(5);
+        assert_eq!(gate.engine.flow_count(), usize::from(!ends), "{ahead}");
+        let out = conn.send(&mut gate, &GOOD[20..]);
+        assert_eq!(delivered(&out, Outbound).is_empty(), ends);
+    }
+}

@@ -41,6 +41,7 @@
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
+#define TCP_URG 0x20
 
 #define ND_HOP_LIMIT 255 /* RFC 4861: came from the link itself */
 #define MLD_HOP_LIMIT 1	 /* RFC 3810: does not leave the link */

@@ -184,6 +184,12 @@ static __always_inline int in_window(const struct tg_direction *d, const struct 
 	__u32 size = *(volatile __u32 *)&d->end - start;
 	__u32 before = s->seq - start;
 
+	/*
+	 * A FIN cuts the stream where it stands, and an urgent pointer takes a byte out of it: the engine
+	 * must see both, or the server reads other bytes than those that were judged.
+	 */
+	if (s->flags & (TCP_FIN | TCP_URG))
+		return 0;
 	if (!s->payload)
 		return 1;
 	/* Payload on a SYN begins one further on; the engine may read that. */

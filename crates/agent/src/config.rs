@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tollgate_engine::limits::Limits as EngineLimits;
+use tollgate_engine::names::Resolvers;
 
 /// Where the agent looks for a configuration file if none is named; it need not exist.
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/tollgate/agent.yaml";
@@ -166,6 +167,36 @@ impl Limits {
     }
 }
 
+/// Whose DNS answers teach the names of `fqdn` peers, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Dns {
+    /// Addresses of the resolvers as endpoints use them: in a cluster, the DNS service's.
+    pub resolvers: Vec<IpAddr>,
+    /// Seconds for which an address counts at least, whatever its TTL.
+    pub min_ttl_seconds: u64,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            resolvers: Vec::new(),
+            // Clients and their libraries hold on to addresses somewhat longer than they should.
+            min_ttl_seconds: 60,
+        }
+    }
+}
+
+impl Dns {
+    /// What the engines need of it.
+    pub fn engine(&self) -> Resolvers {
+        Resolvers {
+            addresses: self.resolvers.clone(),
+            min_ttl: Duration::from_secs(self.min_ttl_seconds),
+        }
+    }
+}
+
 /// The configuration file's fields, each optional.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -181,6 +212,7 @@ struct ConfigFile {
     metrics: Option<String>,
     node_name: Option<String>,
     node_addresses: Option<Vec<IpAddr>>,
+    dns: Option<Dns>,
     limits: Option<Limits>,
     log_level: Option<String>,
     log_format: Option<LogFormat>,
@@ -237,6 +269,8 @@ pub struct Config {
     pub node_name: String,
     /// The node's own addresses as the policy compiler needs them (kubelet's probes).
     pub node_addresses: Vec<IpAddr>,
+    /// Where names are learnt.
+    pub dns: Dns,
     /// Bounds on what traffic can make the agent hold.
     pub limits: Limits,
     /// Directives of the agent's own log, as `tracing_subscriber::EnvFilter` reads them.
@@ -335,6 +369,7 @@ fn merge(file: ConfigFile, flags: Overrides) -> Result<Config, ConfigError> {
         metrics: listen_address(&metrics)?,
         node_name: flags.node_name.or(file.node_name).unwrap_or_else(host_name),
         node_addresses: file.node_addresses.unwrap_or_default(),
+        dns: file.dns.unwrap_or_default(),
         limits: file.limits.unwrap_or_default(),
         log_level: flags
             .log_level
@@ -411,6 +446,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             });
         }
     }
+    check_dns(&config.dns)?;
     check_limits(&config.limits)?;
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log_level) {
         let message = format!(
@@ -442,6 +478,25 @@ fn check_tap(name: &str) -> Result<(), ConfigError> {
         field: "tap",
         message,
     })
+}
+
+fn check_dns(dns: &Dns) -> Result<(), ConfigError> {
+    /// A day: what is older is a fixed address, which `ipBlock` is for.
+    const MAX_FLOOR: u64 = 86_400;
+    let unusable = |address: &&IpAddr| address.is_unspecified() || address.is_multicast();
+    if let Some(address) = dns.resolvers.iter().find(unusable) {
+        return Err(ConfigError::Value {
+            field: "dns.resolvers",
+            message: format!("{address} is no address that a resolver answers from"),
+        });
+    }
+    if dns.min_ttl_seconds > MAX_FLOOR {
+        return Err(ConfigError::Value {
+            field: "dns.minTtlSeconds",
+            message: format!("{} is too much; at most {MAX_FLOOR}", dns.min_ttl_seconds),
+        });
+    }
+    Ok(())
 }
 
 fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
@@ -524,7 +579,7 @@ mod tests {
         let config = parse_alone(
             "policyDir: /p\nrunDir: /r\npinDir: /b\ntap: tg1\nworkers: 3\nverdictLog: off\n\
              verdictLogSelection: all\nlogQueryStrings: true\nmetrics: 'off'\nnodeName: n1\n\
-             nodeAddresses: [10.0.0.1, 'fd00::1']\nlimits: {flowsPerWorker: 7}\nlogLevel: debug\n\
+             nodeAddresses: [10.0.0.1, 'fd00::1']\ndns: {resolvers: [10.96.0.10, 'fd00::a']}\nlimits: {flowsPerWorker: 7}\nlogLevel: debug\n\
              logFormat: json\n",
         )
         .unwrap();
@@ -535,6 +590,10 @@ mod tests {
         assert_eq!(config.verdict_log_selection, LogSelection::All);
         assert!(config.log_query_strings);
         assert_eq!(config.node_addresses.len(), 2);
+        assert_eq!(
+            (config.dns.resolvers.len(), config.dns.min_ttl_seconds),
+            (2, 60)
+        );
         assert_eq!(
             config.limits,
             Limits {
@@ -599,6 +658,15 @@ mod tests {
             ),
             ("logLevel: 'a=b=c'\n", "logLevel: `a=b=c` is no log level"),
             ("runDir: ''\n", "runDir: must not be empty"),
+            ("dns: {resolvers: [dns.local]}\n", "agent.yaml:1:"),
+            (
+                "dns: {resolvers: [0.0.0.0]}\n",
+                "dns.resolvers: 0.0.0.0 is no address",
+            ),
+            (
+                "dns: {minTtlSeconds: 86401}\n",
+                "dns.minTtlSeconds: 86401 is too much",
+            ),
         ] {
             let error = parse_alone(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text:?}: {error}");

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tollgate_engine::FlowSummary;
 use tollgate_engine::key::FlowKey;
 use tollgate_engine::limits::Limits;
+use tollgate_engine::names::NameTable;
 use tollgate_engine::table::PolicyTable;
 
 use crate::counters::WorkerCounters;
@@ -125,6 +126,8 @@ pub struct WorkerContext {
     pub counters: Arc<WorkerCounters>,
     /// Bounds of its engine.
     pub limits: Limits,
+    /// The names that all workers share.
+    pub names: Arc<NameTable>,
 }
 
 #[cfg(test)]

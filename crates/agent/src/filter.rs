@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use tollgate_engine::event::{L7Facts, VerdictWord};
+use tollgate_engine::event::{Carrier, HttpVersion, L7Facts, VerdictWord};
 
 use crate::record::{Peer, Record, RecordKind};
 
@@ -84,12 +84,22 @@ fn is_verdict(wanted: &str, verdict: Option<VerdictWord>) -> bool {
 }
 
 fn is_protocol(wanted: &str, transport: Option<&str>, l7: Option<&L7Facts>) -> bool {
-    let l7 = match l7 {
-        Some(L7Facts::Http { .. }) => "http",
-        Some(L7Facts::Tls { .. }) => "tls",
-        None => "",
+    let words: &[&str] = match l7 {
+        Some(L7Facts::Http { grpc: Some(_), .. }) => &["grpc", "http2", "http"],
+        Some(L7Facts::Http {
+            version: HttpVersion::Http2,
+            ..
+        }) => &["http2", "http"],
+        Some(L7Facts::Http { .. }) => &["http"],
+        Some(L7Facts::Tls {
+            carrier: Some(Carrier::Quic),
+            ..
+        }) => &["quic", "tls"],
+        Some(L7Facts::Tls { .. }) => &["tls"],
+        None => &[],
     };
-    wanted.eq_ignore_ascii_case(l7) || transport.is_some_and(|t| wanted.eq_ignore_ascii_case(t))
+    words.iter().any(|word| wanted.eq_ignore_ascii_case(word))
+        || transport.is_some_and(|t| wanted.eq_ignore_ascii_case(t))
 }
 
 fn is_peer(wanted: &str, peer: Option<&Peer>) -> bool {

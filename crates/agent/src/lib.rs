@@ -20,6 +20,7 @@ pub mod kernel;
 pub mod logging;
 pub mod memory;
 pub mod metrics;
+pub mod name_memory;
 pub mod policy_loop;
 pub mod privileges;
 pub mod record;

@@ -163,6 +163,7 @@ mod tests {
             remote: key.remote_addr(),
             side: Side::Egress,
             facts: None,
+            names: vec!["www.example.com".into()],
         }
     }
 

@@ -1,6 +1,7 @@
 //! From a changed directory to a policy in force: compiled aside, then swapped; what cannot be
 //! used leaves the running policy as it is and says why.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -185,11 +186,30 @@ impl PolicyLoop {
             return;
         };
         let wanted = wanted(&set);
+        let before = self.endpoints.placements();
         self.state
             .with_kernel(|kernel| self.endpoints.assign(&wanted, kernel));
+        self.forget_names(before);
         self.state
             .hub
             .set_names(names(&set, &self.endpoints.placements()));
+    }
+
+    /// What an endpoint was told that has given up its identifier is nobody else's.
+    fn forget_names(&self, before: Vec<Placement>) {
+        let now: HashMap<_, _> = self
+            .endpoints
+            .placements()
+            .into_iter()
+            .map(|placement| (placement.id, placement.name))
+            .collect();
+        for old in before {
+            if let Some(id) = old.id
+                && now.get(&Some(id)) != Some(&old.name)
+            {
+                self.state.names.forget(id);
+            }
+        }
     }
 
     /// Attaches to what is there now; to be called when interfaces come and go.
@@ -421,6 +441,34 @@ spec:
         policies.note();
         let memory = memory::Memory::take(dir.path(), policies.fingerprint());
         assert!(memory.unchanged && memory.is_empty());
+    }
+
+    #[tokio::test]
+    async fn names_without_resolvers_are_warned_of_and_leave_with_their_endpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let inventory = dir.path().join("inventory.yaml");
+        fs::write(&inventory, INVENTORY).unwrap();
+        let named = policy("a.example").replace(
+            "l7Protocols:\n        - http: {host: a.example}",
+            "to: [{fqdn: a.example}]",
+        );
+        fs::write(dir.path().join("web.yaml"), named).unwrap();
+        let (state, _inbox) = agent(dir.path());
+        let mut policies = PolicyLoop::start(Arc::clone(&state), Endpoints::default()).unwrap();
+        let warnings = state.status().warnings;
+        let warned =
+            |w: &String| w.starts_with("endpoint shop/web-0: its fqdn peers match nothing");
+        assert!(warnings.iter().any(warned), "{warnings:?}");
+
+        let id = policies.endpoints.placements()[0].id.unwrap();
+        let (address, now) = ("192.0.2.1".parse().unwrap(), std::time::Duration::ZERO);
+        let known = || state.names.names_for(id, &address, now).len();
+        state.names.learn(id, "a.example", &[(address, 9)], now);
+        policies.place();
+        assert_eq!(known(), 1);
+        fs::write(&inventory, INVENTORY.replace("web-0", "web-1")).unwrap();
+        assert_eq!(policies.reload().await, Outcome::Applied);
+        assert_eq!(known(), 0);
     }
 
     #[tokio::test]

@@ -262,11 +262,22 @@ impl Recorder {
         }
     }
 
-    /// The facts, without the query string unless it is wanted: it may carry secrets.
+    /// The facts, without the query string unless it is wanted, and without header fields: they may
+    /// carry secrets.
     pub fn facts(&self, facts: &L7Facts) -> L7Facts {
         let mut facts = facts.clone();
-        if let L7Facts::Http { target, .. } = &mut facts
-            && !self.keep_queries
+        let L7Facts::Http {
+            target,
+            headers,
+            looked_for,
+            ..
+        } = &mut facts
+        else {
+            return facts;
+        };
+        headers.clear();
+        looked_for.clear();
+        if !self.keep_queries
             && let Some(at) = target.find('?')
         {
             target.truncate(at);
@@ -336,6 +347,11 @@ pub(crate) mod samples {
                 method: "GET".into(),
                 host: "example.com".into(),
                 target: "/a?token=x".into(),
+                version: Default::default(),
+                headers: vec![("authorization".into(), "secret".into())],
+                looked_for: vec!["authorization".into()],
+                grpc: None,
+                upgrade: false,
             }),
             policy: Some("ClusterNetworkPolicy/web".into()),
             rule: Some("read".into()),
@@ -397,7 +413,8 @@ mod tests {
                 "protocol": "tcp",
                 "source": {"address": "10.0.0.2", "port": 40000, "name": "shop/web-0"},
                 "destination": {"address": "203.0.113.7", "port": 80},
-                "l7": {"protocol": "http", "method": "GET", "host": "example.com", "target": "/a?…"},
+                "l7": {"protocol": "http", "method": "GET", "host": "example.com", "target": "/a?…",
+                    "version": "1.1"},
                 "policy": "ClusterNetworkPolicy/web",
                 "rule": "read",
                 "reason": "rule",

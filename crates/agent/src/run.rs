@@ -29,13 +29,14 @@ use crate::hub::Hub;
 use crate::kernel::live::LiveKernel;
 use crate::memory::{self, Memory};
 use crate::metrics::{self, EventMetrics};
+use crate::name_memory;
 use crate::policy_loop::PolicyLoop;
 use crate::record::Recorder;
 use crate::sources::LoadError;
 use crate::state::State;
 use crate::verdict_log::VerdictLog;
 use crate::watch::DirWatch;
-use crate::worker::{Inherited, Worker};
+use crate::worker::{Inherited, Worker, monotonic};
 
 /// How often ends of flows are fetched from the kernel. The engine keeps a closed flow for a while
 /// anyway; this only bounds how late it learns of it.
@@ -247,6 +248,10 @@ fn start_workers(
 ) -> Result<(Vec<WorkerThread>, mpsc::Receiver<String>), RunError> {
     let (failed, failures) = mpsc::channel(tap.queues.len().max(1));
     let (mut threads, mut handles) = (Vec::new(), Vec::new());
+    let (dir, table) = (&state.config.run_dir, policy.table());
+    if let Err(error) = name_memory::take(dir, &state.names, &table, monotonic()) {
+        tracing::warn!(%error, "cannot read remembered names");
+    }
     let inherited = inherited(state, policy, tap.queues.len())?;
     for ((index, queue), inherited) in tap.queues.into_iter().enumerate().zip(inherited) {
         let inbox = Inbox::new().map_err(RunError::system("making an inbox"))?;
@@ -263,6 +268,7 @@ fn start_workers(
             counters,
             events: state.events.sender(index),
             limits: state.config.limits.engine(),
+            names: Arc::clone(&state.names),
         };
         let flows = FlowMap::open(&state.config.pin_dir)?;
         let worker = Worker::new(context, queue, flows, state.hub.wants_all());
@@ -468,6 +474,10 @@ async fn shut_down(
     }
     if let Err(error) = memory::save(&state.config.run_dir, policy.fingerprint(), remembered) {
         tracing::warn!(%error, "cannot leave the flows to the next agent");
+    }
+    let (dir, table) = (&state.config.run_dir, policy.table());
+    if let Err(error) = name_memory::save(dir, &state.names, &table, monotonic()) {
+        tracing::warn!(%error, "cannot leave the names to the next agent");
     }
     state.events.stop();
     let _ = writer.join();

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use tollgate_engine::names::NameTable;
 use tollgate_policy::PolicySet;
 use tollgate_wire::tag::Direction;
 
@@ -49,6 +50,8 @@ pub struct State {
     pub endpoints: ArcSwap<Vec<EndpointStatus>>,
     /// Programs, links and maps, once they are loaded.
     pub kernel: Mutex<Option<Box<dyn Kernel>>>,
+    /// What endpoints were told by their resolvers; the workers share it.
+    pub names: Arc<NameTable>,
     /// The workers, once they run.
     pub workers: OnceLock<Vec<WorkerHandle>>,
     /// Whether an earlier agent's maps were taken over.
@@ -66,6 +69,7 @@ impl State {
     /// The state of an agent that has just been started.
     pub fn new(config: Config, hub: Arc<Hub>, events: Arc<Events>) -> Arc<Self> {
         Arc::new(Self {
+            names: Arc::new(NameTable::new(config.dns.engine())),
             config,
             hub,
             events,
@@ -300,6 +304,16 @@ impl State {
                 EndpointState::Failed => {
                     warnings.push(format!("endpoint {}: {}", endpoint.name, endpoint.detail));
                 }
+            }
+        }
+        if self.config.dns.resolvers.is_empty() {
+            let policy = self.policy.load();
+            let mut endpoints = policy.set.iter().flat_map(|set| set.endpoints());
+            if let Some(endpoint) = endpoints.find(|endpoint| endpoint.wants_names()) {
+                warnings.push(format!(
+                    "endpoint {}: its fqdn peers match nothing, because dns.resolvers is empty",
+                    endpoint.name()
+                ));
             }
         }
         if !self.hub.log_writable() {

@@ -1,5 +1,6 @@
 //! One worker: a thread that owns a TAP queue, an engine, and every flow whose hash leads to that
-//! queue. It shares nothing with the other workers but the kernel's maps.
+//! queue. It shares nothing with the other workers but the kernel's maps, and the names that
+//! endpoints were told.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -109,8 +110,10 @@ impl Worker {
             counters: context.counters,
             wants_all,
         };
+        let mut engine = Engine::new(Arc::new(PolicyTable::default()), context.limits);
+        engine.set_names(context.names);
         Self {
-            engine: Engine::new(Arc::new(PolicyTable::default()), context.limits),
+            engine,
             live,
             inbox: context.inbox,
             last_tick: Duration::ZERO,
@@ -243,7 +246,7 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 /// The clock that the kernel programs use too.
-fn monotonic() -> Duration {
+pub(crate) fn monotonic() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
     // Since boot, so neither part is ever negative.
     Duration::new(

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    agent, bench, cleanup, explain, flows, lab, lint, observe, policies, status, version,
+    agent, bench, cleanup, explain, flows, inspect, lab, lint, observe, policies, status, version,
 };
 use crate::output::Colour;
 
@@ -37,6 +37,8 @@ pub enum Command {
     Flows(flows::Args),
     /// Check, explain and list policies
     Policy(PolicyArgs),
+    /// Show what a capture contains, and what a policy says to it
+    Inspect(inspect::Args),
     /// Remove programs, maps and the TAP; traffic passes ungoverned afterwards
     Cleanup(cleanup::Args),
     /// Measure with and without policy, in a lab of its own
@@ -64,4 +66,6 @@ pub enum PolicyCommand {
     Explain(Box<explain::Args>),
     /// List the policies in force
     List(policies::Args),
+    /// Print the JSON Schema of policy files, for editors; no agent is needed
+    Schema,
 }

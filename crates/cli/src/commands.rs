@@ -5,10 +5,12 @@ pub mod bench;
 pub mod cleanup;
 pub mod explain;
 pub mod flows;
+pub mod inspect;
 pub mod lab;
 pub mod lint;
 pub mod observe;
 pub mod policies;
+pub mod schema;
 pub mod status;
 pub mod version;
 
@@ -41,7 +43,9 @@ fn dispatch(cli: Cli) -> Outcome {
             PolicyCommand::Lint(args) => lint::run(&args, style),
             PolicyCommand::Explain(args) => explain::run(&args, style),
             PolicyCommand::List(args) => block_on(policies::run(args)),
+            PolicyCommand::Schema => schema::run(),
         },
+        Command::Inspect(args) => inspect::run(&args, style),
         Command::Cleanup(args) => cleanup::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Lab(args) => lab::run(args),

@@ -1,7 +1,7 @@
 //! One event as one line for people.
 
 use tollgate_agent::record::{Peer, Record, RecordKind, Traffic};
-use tollgate_engine::event::L7Facts;
+use tollgate_engine::event::{Carrier, HttpVersion, L7Facts};
 
 use crate::output::{Style, bytes, printable};
 
@@ -61,7 +61,16 @@ pub fn peer(peer: &Option<Peer>) -> String {
 
 fn what(record: &Record) -> String {
     match &record.l7 {
+        Some(L7Facts::Http { grpc: Some(_), .. }) => "grpc-request".to_owned(),
+        Some(L7Facts::Http {
+            version: HttpVersion::Http2,
+            ..
+        }) => "http2-request".to_owned(),
         Some(L7Facts::Http { .. }) => "http-request".to_owned(),
+        Some(L7Facts::Tls {
+            carrier: Some(Carrier::Quic),
+            ..
+        }) => "quic-hello".to_owned(),
         Some(L7Facts::Tls { .. }) => "tls-hello".to_owned(),
         None => format!("{}-flow", record.protocol.as_deref().unwrap_or("ip")),
     }
@@ -70,23 +79,32 @@ fn what(record: &Record) -> String {
 /// What the client wanted.
 pub fn asked(facts: &L7Facts) -> String {
     let text = match facts {
+        L7Facts::Http {
+            host,
+            grpc: Some(grpc),
+            ..
+        } => format!("gRPC {host} {}/{}", grpc.service, grpc.method),
         // Origin form; everything else names its host itself.
         L7Facts::Http {
             method,
             host,
             target,
+            ..
         } if target.starts_with('/') => {
             format!("{method} http://{host}{target}")
         }
         L7Facts::Http { method, target, .. } => format!("{method} {target}"),
-        L7Facts::Tls { sni, alpn } => {
-            let sni = sni
+        L7Facts::Tls { sni, alpn, ech, .. } => {
+            let mut text = sni
                 .as_ref()
                 .map_or("no SNI".to_owned(), |name| format!("SNI {name}"));
-            match alpn.is_empty() {
-                true => sni,
-                false => format!("{sni}, ALPN {}", alpn.join(",")),
+            if !alpn.is_empty() {
+                text.push_str(&format!(", ALPN {}", alpn.join(",")));
             }
+            if *ech {
+                text.push_str(", ECH");
+            }
+            text
         }
     };
     printable(&text)

@@ -395,3 +395,42 @@ fn version_and_help_are_there() {
         assert!(stdout(&output).contains(command), "{command}");
     }
 }
+
+#[test]
+fn the_schema_of_policies_is_json() {
+    let output = tollgate(&["policy", "schema"]);
+    assert_eq!(code(&output), 0);
+    let schema: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    let kinds = schema["oneOf"].as_array().expect("kinds");
+    assert!(
+        kinds
+            .iter()
+            .any(|kind| kind["properties"]["kind"]["const"] == "ClusterNetworkPolicy")
+    );
+}
+
+#[test]
+fn explain_tells_what_is_under_audit() {
+    let audit = POLICY
+        .replace("crd.antrea.io/v1beta1", "policy.tollgate.dev/v1alpha1")
+        .replace("  priority: 5", "  priority: 5\n  enforcement: audit");
+    let dir = policy_dir(&audit);
+    let output = tollgate(&[
+        "policy",
+        "explain",
+        "--policy-dir",
+        path(dir.path()),
+        "--endpoint",
+        "shop/web-0",
+        "--to",
+        "198.51.100.1:80",
+    ]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.contains("~> antrea"), "{text}");
+    assert!(text.contains("ALLOWED: no-policy"), "{text}");
+    assert!(
+        text.contains("under audit, not enforced: DENIED by ClusterNetworkPolicy/web rule rest"),
+        "{text}"
+    );
+}

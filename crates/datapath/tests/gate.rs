@@ -18,6 +18,7 @@ use tollgate_wire::tag::Direction;
 use tollgate_wire::vnet::{self, VnetHdr};
 
 const FIN: u8 = 0x01;
+const URG: u8 = 0x20;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
@@ -312,7 +313,12 @@ fn a_window_lets_exactly_itself_through() {
                 }
                 bench.put(&key, entry);
                 let seq = start.wrapping_add_signed(at);
-                for flags in [ACK, ACK | FIN] {
+                // Neither a FIN nor an urgent pointer may go by unseen.
+                for (flags, expected) in [
+                    (ACK, expected),
+                    (ACK | FIN, "divert"),
+                    (ACK | URG, "divert"),
+                ] {
                     let frame = talk.tcp(flags, seq, 1, &vec![b'x'; payload]);
                     let fate = send(&bench, talk, &frame);
                     assert_eq!(
@@ -430,6 +436,7 @@ fn progress_is_noted_and_survives_a_change_of_the_entry() {
         },
     );
     assert_eq!(bench.progress(&key).outbound, noted);
+    bench.put(&key, pass());
     send(&bench, out, &out.tcp(ACK | FIN, 2, 600, b""));
     let noted = bench.progress(&key);
     assert_eq!(

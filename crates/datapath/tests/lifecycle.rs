@@ -169,7 +169,7 @@ fn maps_of_another_layout_are_refused_or_recreated() {
     else {
         panic!("{refused}")
     };
-    assert_eq!((found.as_str(), *expected), ("99", 3));
+    assert_eq!((found.as_str(), *expected), ("99", 4));
     assert!(
         refused.to_string().contains("tollgate cleanup"),
         "{refused}"

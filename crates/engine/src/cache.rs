@@ -11,8 +11,8 @@ pub enum Steer {
     Pass,
     /// Every packet is dropped.
     Drop,
-    /// TCP only: a segment passes if it carries no payload, or if its payload lies wholly inside
-    /// `[start, end)` of the direction's sequence numbers (modulo 2^32, `end - start < 2^31`).
+    /// TCP only: a segment without FIN and URG passes if it carries no payload, or if its payload
+    /// lies wholly inside `[start, end)` of the direction's sequence numbers (modulo 2^32, `end - start < 2^31`).
     /// Every other segment goes to the engine. `start == end` lets no payload pass.
     Window {
         /// First sequence number inside.

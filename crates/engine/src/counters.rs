@@ -30,6 +30,10 @@ counters! {
     bad_tag,
     /// Frames whose headers could not be read.
     malformed,
+    /// Frames dropped because their receiver would drop them: a wrong checksum, no hop left.
+    decoy,
+    /// Frames dropped because an endpoint sent them to itself in another's name.
+    spoofed,
     /// Frames dropped because their protocol has no defined treatment.
     not_ip,
     /// Flows entered into the table.
@@ -46,10 +50,16 @@ counters! {
     http_requests,
     /// TLS hellos judged.
     tls_hellos,
+    /// TLS hellos of QUIC connections judged.
+    quic_hellos,
+    /// QUIC datagrams dropped: unreadable, of a denied connection, or ahead of a hello that never came.
+    quic_dropped,
     /// Verdicts ALLOWED.
     allowed,
     /// Verdicts DENIED.
     denied,
+    /// Verdicts AUDITED: would be denied, forwarded because the policy is in audit mode.
+    audited,
     /// Segments dropped because they came before the handshake was complete.
     before_handshake,
     /// Out-of-order segments held back until the gap was filled.
@@ -64,6 +74,10 @@ counters! {
     retransmission_unknown,
     /// Segments whose already judged front was cut off before they were sent on.
     trimmed,
+    /// Segments whose urgent pointer was cleared: it takes a byte out of the stream that is read.
+    urgent_cleared,
+    /// FINs dropped because the stream would have ended before something that was judged.
+    fin_misplaced,
     /// SYNs dropped because the other side had already opened the flow.
     simultaneous_open,
     /// Packets of flows that the engine does not know, answered with RST.
@@ -82,4 +96,16 @@ counters! {
     cut_by_policy,
     /// Server segments held back because the answer to Upgrade or CONNECT was awaited.
     response_out_of_order,
+    /// DNS answers that taught an endpoint's names.
+    dns_learnt,
+    /// DNS answers about names of interest that matched no question; they taught nothing.
+    dns_unasked,
+    /// DNS segments dropped because an earlier one was missing.
+    dns_out_of_order,
+    /// DNS questions and connections not read because too many bytes were held.
+    dns_held_full,
+    /// Learnt pairs of name and address that gave way to newer ones.
+    names_replaced,
+    /// Addresses not learnt because the endpoint's table of names was full.
+    names_full,
 }

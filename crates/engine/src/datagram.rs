@@ -1,7 +1,7 @@
 //! What names the flow of a packet, and who opened a flow whose beginning was not seen.
 
-use tollgate_policy::Side;
-use tollgate_wire::packet::{IcmpHeader, L4};
+use tollgate_policy::{EndpointPolicy, Side};
+use tollgate_wire::packet::{self, IcmpHeader, L4};
 use tollgate_wire::tag::Direction;
 
 use crate::key::FlowKey;
@@ -74,4 +74,28 @@ pub(crate) fn likely_opener(key: &FlowKey) -> Option<Side> {
         (false, true) => Some(Side::Ingress),
         _ => None,
     }
+}
+
+/// The flow of the packet that an ICMP error quotes.
+pub(crate) fn quoted_key(packet: &Packet<'_>) -> Option<FlowKey> {
+    let quoted = packet::icmp_quoted(packet.ethernet(), &packet.layout)?;
+    // An error that comes in is about a packet that went out, and the other way round.
+    let (local, local_port, remote, remote_port) = match packet.direction() {
+        Direction::Inbound => (quoted.src, quoted.src_port, quoted.dst, quoted.dst_port),
+        Direction::Outbound => (quoted.dst, quoted.dst_port, quoted.src, quoted.src_port),
+    };
+    Some(FlowKey {
+        endpoint: packet.tag.endpoint,
+        protocol: quoted.protocol,
+        local,
+        local_port,
+        remote,
+        remote_port,
+    })
+}
+
+/// An endpoint that sends to its own address through its interface speaks for another: routed back,
+/// the packet would come in as the server's, and acknowledge what the server never had.
+pub(crate) fn speaks_to_itself(packet: &Packet<'_>, policy: &EndpointPolicy) -> bool {
+    packet.direction() == Direction::Outbound && policy.addresses().contains(&packet.layout.dst)
 }

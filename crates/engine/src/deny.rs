@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use tollgate_policy::DenyHow;
+use tollgate_policy::{Denial, DenyHow, RuleSet};
 use tollgate_wire::build::{self, L2, Segment};
 use tollgate_wire::packet::{TcpFlags, TcpHeader};
 use tollgate_wire::tag::Direction;
 
+use crate::answer;
 use crate::event::{Event, EventKind, L7Facts, Verdict, VerdictWord};
 use crate::flow::{Flow, Parting, Refusing, State};
 use crate::inspect::{Refused, Tell};
+use crate::judge::Judged;
 use crate::output::Output;
 use crate::segment::{Ctx, Packet, segment_end};
 use crate::seq;
@@ -24,9 +26,6 @@ const WINDOW: u16 = 65_535;
 /// What a client may still send after its last word before it is reset: an upload that had begun
 /// gets the chance to read the 403, an endless one does not.
 const PARTING_MAX: u32 = 1024 * 1024;
-
-/// TLS 1.2 alert record: fatal `access_denied` (RFC 8446, section 6.2).
-const TLS_ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 
 /// Where both halves of a TCP connection stand.
 #[derive(Clone, Copy, Debug)]
@@ -45,15 +44,32 @@ pub(crate) struct Why {
     pub rule: Option<Arc<str>>,
     pub reason: &'static str,
     pub detail: String,
-    pub facts: Option<L7Facts>,
+    pub facts: Option<Box<L7Facts>>,
+}
+
+impl Why {
+    /// What a policy said to a flow.
+    pub(crate) fn of(denial: &Denial) -> Self {
+        Self {
+            policy: denial.policy.clone(),
+            rule: denial.rule.as_ref().map(|rule| rule.rule().clone()),
+            reason: denial.reason,
+            detail: String::new(),
+            facts: None,
+        }
+    }
 }
 
 /// Reports a denial.
 pub(crate) fn report<O: Output>(flow: &Flow, why: Why, ctx: &mut Ctx<'_, O>) {
     ctx.counters.denied += 1;
+    report_as(flow, VerdictWord::Denied, why, ctx);
+}
+
+fn report_as<O: Output>(flow: &Flow, word: VerdictWord, why: Why, ctx: &mut Ctx<'_, O>) {
     let verdict = Verdict {
-        word: VerdictWord::Denied,
-        l7: why.facts,
+        word,
+        l7: why.facts.map(|facts| *facts),
         policy: why.policy,
         rule: why.rule,
         reason: why.reason,
@@ -102,6 +118,47 @@ pub(crate) fn report_allowed<O: Output>(
     ctx.out.event(event);
 }
 
+/// Reports a request or hello that was let through.
+pub(crate) fn report_judged<O: Output>(flow: &Flow, judged: &Judged, ctx: &mut Ctx<'_, O>) {
+    match &judged.audit {
+        None => report_allowed(flow, Some(&judged.facts), ctx),
+        Some((rule, reason)) => {
+            let why = Why {
+                policy: Some(rule.policy().clone()),
+                rule: Some(rule.rule().clone()),
+                reason,
+                detail: String::new(),
+                facts: Some(judged.facts.clone()),
+            };
+            report_audited(flow, why, ctx);
+        }
+    }
+}
+
+/// Reports a stream that a rule in audit mode cannot judge any further.
+pub(crate) fn report_unreadable<O: Output>(
+    flow: &Flow,
+    rules: Option<&RuleSet>,
+    refused: &Refused,
+    ctx: &mut Ctx<'_, O>,
+) {
+    let rule = rules.map(RuleSet::rule);
+    let why = Why {
+        policy: rule.map(|rule| rule.policy().clone()),
+        rule: rule.map(|rule| rule.rule().clone()),
+        reason: refused.reason,
+        detail: refused.detail.to_owned(),
+        facts: refused.facts.clone(),
+    };
+    report_audited(flow, why, ctx);
+}
+
+/// Reports what would have been refused, had the policy been enforced.
+pub(crate) fn report_audited<O: Output>(flow: &Flow, why: Why, ctx: &mut Ctx<'_, O>) {
+    ctx.counters.audited += 1;
+    report_as(flow, VerdictWord::Audited, why, ctx);
+}
+
 /// Refuses a TCP stream because of what the client sent in `packet`.
 /// `may_answer`: no response of the server can be under way, so a 403 lands in its place.
 pub(crate) fn refuse_stream<O: Output>(
@@ -116,14 +173,21 @@ pub(crate) fn refuse_stream<O: Output>(
         None => (None, None),
     };
     let last_word = match refused.tell {
-        Tell::Http { head_only } if may_answer => Some(forbidden(
-            policy.as_deref(),
-            rule.as_deref(),
-            &refused,
+        _ if !may_answer => None,
+        Tell::Http { head_only } => {
+            let text = answer::sentence(policy.as_deref(), rule.as_deref(), &refused);
+            Some(answer::http1(&text, head_only))
+        }
+        Tell::Http2 {
+            stream,
             head_only,
-        )),
-        Tell::Tls if may_answer => Some(TLS_ACCESS_DENIED.to_vec()),
-        Tell::Http { .. } | Tell::Tls | Tell::Reset => None,
+            grpc,
+        } => {
+            let text = answer::sentence(policy.as_deref(), rule.as_deref(), &refused);
+            Some(answer::http2(&text, stream, head_only, grpc))
+        }
+        Tell::Tls => Some(answer::TLS_ACCESS_DENIED.to_vec()),
+        Tell::Reset => None,
     };
     let facts = refused.facts.clone();
     if facts.is_some() {
@@ -145,30 +209,6 @@ pub(crate) fn refuse_stream<O: Output>(
         Some(words) => part(flow, position, &words, ctx),
         None => reset_both(flow, position, ctx),
     }
-}
-
-/// The 403 that the client gets.
-fn forbidden(policy: Option<&str>, rule: Option<&str>, why: &Refused, head_only: bool) -> Vec<u8> {
-    let policy = policy.unwrap_or("policy");
-    let rule = rule
-        .map(|rule| format!(" rule \"{rule}\""))
-        .unwrap_or_default();
-    let detail = if why.detail.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", why.detail)
-    };
-    let body = format!("Denied by {policy}{rule}: {}{detail}\n", why.reason);
-    let head = format!(
-        "HTTP/1.1 403 Forbidden\r\nServer: tollgate\r\nContent-Type: text/plain; charset=utf-8\r\n\
-         Content-Length: {}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    let mut answer = head.into_bytes();
-    if !head_only {
-        answer.extend_from_slice(body.as_bytes());
-    }
-    answer
 }
 
 /// A last word and a FIN for the client, RST for the server.
@@ -214,6 +254,17 @@ pub(crate) fn reset_both<O: Output>(flow: &mut Flow, at: Position, ctx: &mut Ctx
         ctx,
     );
     flow.state = State::Denied(Refusing::default());
+}
+
+/// RST to the server alone.
+pub(crate) fn reset_server<O: Output>(
+    flow: &Flow,
+    delivered: u32,
+    expected: u32,
+    ctx: &mut Ctx<'_, O>,
+) {
+    let flags = TcpFlags::RST | TcpFlags::ACK;
+    to_server(flow, delivered, expected, flags, ctx);
 }
 
 /// Meets the first packet of a flow that the policy denies.
@@ -325,7 +376,7 @@ pub(crate) fn reset_unknown<O: Output>(flow: &Flow, packet: &Packet<'_>, ctx: &m
 }
 
 /// ICMP "administratively prohibited" to the sender of a packet.
-fn prohibit<O: Output>(flow: &Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+pub(crate) fn prohibit<O: Output>(flow: &Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
     let back = packet.direction().reverse();
     let l2 = link(flow, back);
     let from = packet.layout.dst;

@@ -4,24 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tollgate_policy::{Denial, DenyHow, EndpointPolicy, FlowVerdict, RuleSet, Side};
+use tollgate_policy::{EndpointPolicy, FlowVerdict, Side};
 use tollgate_wire::packet::{self, Fragment, L4};
 use tollgate_wire::tag::{EndpointId, Tag};
 use tollgate_wire::vnet::VNET_HDR_LEN;
 
-use crate::cache::{CacheEntry, Progress, Steer};
+use crate::cache::{CacheEntry, Progress};
 use crate::counters::Counters;
-use crate::datagram::{is_icmp_error, key_of, likely_opener, opener};
+use crate::datagram::{is_icmp_error, key_of, likely_opener, opener, quoted_key, speaks_to_itself};
 use crate::deny::{self, Why};
+use crate::dns;
 use crate::event::{Event, EventKind, L7Facts};
 use crate::flow::{Flow, State, of_direction};
 use crate::flow_table::{FlowSummary, FlowTable, TableFull};
 use crate::fragment::{FragmentKey, Fragments};
-use crate::inspect::Inspection;
 use crate::key::FlowKey;
 use crate::limits::Limits;
+use crate::names::NameTable;
+use crate::open::{self, PASS};
 use crate::output::Output;
 use crate::policy_change;
+use crate::quic::{self};
 use crate::segment::{Ctx, Packet};
 use crate::table::PolicyTable;
 use crate::tcp;
@@ -34,20 +37,15 @@ const LINGER: Duration = Duration::from_secs(1);
 /// and one denial is reported once.
 const DENIED_LINGER: Duration = Duration::from_secs(10);
 
-/// How often a half-closed flow is looked at.
-const HALF_CLOSED_CHECK: Duration = Duration::from_secs(10);
+/// How often a half-closed flow is looked at: the client's FIN may have come up and the server's not,
+/// and then nobody tells that both are there.
+const HALF_CLOSED_CHECK: Duration = Duration::from_secs(2);
 
 /// IP protocol number of TCP.
 const TCP: u8 = 6;
 
-const PASS: CacheEntry = CacheEntry {
-    outbound: Steer::Pass,
-    inbound: Steer::Pass,
-};
-const DROP: CacheEntry = CacheEntry {
-    outbound: Steer::Drop,
-    inbound: Steer::Drop,
-};
+/// IP protocol number of UDP.
+const UDP: u8 = 17;
 
 /// What one engine hands to the next one over a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,11 +62,15 @@ pub struct Remembered {
     pub side: Side,
     /// The latest L7 facts.
     pub facts: Option<L7Facts>,
+    /// Names known for the remote address when the flow was opened.
+    #[serde(default)]
+    pub names: Vec<Arc<str>>,
 }
 
 /// One worker's engine. See the crate's documentation.
 pub struct Engine {
     policy: Arc<PolicyTable>,
+    names: Arc<NameTable>,
     flows: FlowTable,
     fragments: Fragments,
     wheel: Wheel,
@@ -76,6 +78,7 @@ pub struct Engine {
     counters: Counters,
     scratch: Vec<u8>,
     held_bytes: usize,
+    judged_bytes: usize,
     next_id: u64,
 }
 
@@ -88,6 +91,7 @@ macro_rules! ctx {
             limits: &$engine.limits,
             scratch: &mut $engine.scratch,
             held_bytes: &mut $engine.held_bytes,
+            judged_bytes: &mut $engine.judged_bytes,
             now: $now,
         }
     };
@@ -98,6 +102,7 @@ impl Engine {
     pub fn new(policy: Arc<PolicyTable>, limits: Limits) -> Self {
         Self {
             policy,
+            names: Arc::default(),
             flows: FlowTable::default(),
             fragments: Fragments::default(),
             wheel: Wheel::new(),
@@ -105,8 +110,15 @@ impl Engine {
             counters: Counters::default(),
             scratch: Vec::new(),
             held_bytes: 0,
+            judged_bytes: 0,
             next_id: 1,
         }
+    }
+
+    /// Where names are learnt and looked up, shared with the other workers. Without it there are no
+    /// resolvers, and nothing is known by name. To be called before the first frame.
+    pub fn set_names(&mut self, names: Arc<NameTable>) {
+        self.names = names;
     }
 
     /// What was counted since the start.
@@ -117,6 +129,18 @@ impl Engine {
     /// Flows in the table.
     pub fn flow_count(&self) -> usize {
         self.flows.len()
+    }
+
+    /// Bytes of memory held: the flow table with what each flow needs, frames held back, judged bytes
+    /// that are remembered, and what readers hold of unfinished heads. What the allocator adds, names
+    /// and facts of verdicts, and alarms of flows that are gone are not counted.
+    pub fn memory(&self) -> usize {
+        self.flows.memory() + self.held_bytes + self.judged_bytes + self.fragments.memory()
+    }
+
+    /// Bytes of memory of what is judged: inspections, remembered bytes, readers.
+    pub fn judged_bytes(&self) -> usize {
+        self.judged_bytes
     }
 
     /// Bytes of out-of-order frames that are held.
@@ -135,6 +159,10 @@ impl Engine {
             self.counters.bad_tag += 1;
             return;
         };
+        if speaks_to_itself(&packet, &policy) {
+            self.counters.spoofed += 1;
+            return;
+        }
         match packet.layout.l4 {
             L4::Fragment(fragment) => self.fragment(now, &packet, &fragment, &policy, out),
             L4::Icmp(icmp) if is_icmp_error(packet.layout.protocol, &icmp) => {
@@ -157,7 +185,12 @@ impl Engine {
             self.counters.bad_tag += 1;
             return None;
         };
-        Some(Packet { frame, layout, tag })
+        let packet = Packet { frame, layout, tag };
+        if !packet.can_arrive() {
+            self.counters.decoy += 1;
+            return None;
+        }
+        Some(packet)
     }
 
     fn packet<O: Output>(
@@ -172,7 +205,7 @@ impl Engine {
             (Some(tcp), found) if tcp.flags.is_syn() => {
                 self.syn(now, packet, tcp.seq, found, policy, out);
             }
-            (_, Some(at)) => self.known(now, at, packet, out),
+            (_, Some(at)) => self.known(now, at, packet, policy, out),
             (Some(_), None) => self.unknown_tcp(now, packet, policy, out),
             (None, None) => self.open(now, packet, policy, out),
         }
@@ -199,34 +232,60 @@ impl Engine {
             ctx.counters.simultaneous_open += 1;
             return;
         }
-        if flow.syn == Some(seq) && flow.is_from_client(packet) {
+        // After an end the same number opens a new connection: what is remembered is of the old one.
+        let ended = flow.closing || Flow::has_ended(&flow.progress(ctx));
+        let is_denied = matches!(flow.state, State::Denied(_));
+        if flow.syn == Some(seq) && flow.is_from_client(packet) && (!ended || is_denied) {
             flow.note(packet, now);
             return match &flow.state {
                 State::Denied(_) => deny::straggler(flow, packet, ctx),
-                State::Open | State::Lost | State::Inspect(_) => tcp::forward_syn(packet, ctx),
+                State::Open | State::Lost | State::Inspect(_) | State::Quic(_) | State::Dns(_) => {
+                    tcp::forward_syn(packet, ctx);
+                }
             };
         }
+        tcp::replaced(flow, ctx);
         self.remove(at, now, out);
         self.open(now, packet, policy, out);
     }
 
     /// A packet of a flow in the table.
-    fn known<O: Output>(&mut self, now: Duration, at: usize, packet: &Packet<'_>, out: &mut O) {
+    fn known<O: Output>(
+        &mut self,
+        now: Duration,
+        at: usize,
+        packet: &Packet<'_>,
+        policy: &EndpointPolicy,
+        out: &mut O,
+    ) {
         let Some(flow) = self.flows.get_mut(at) else {
             return;
         };
         flow.note(packet, now);
         let ctx = ctx!(self, now, out);
+        flow.note_reset(packet, ctx);
+        let held = flow.judged_bytes();
         let was_denied = matches!(flow.state, State::Denied(_));
+        if matches!(flow.state, State::Lost) && packet.layout.protocol == UDP {
+            flow.state = quic::adopted(flow, policy);
+        }
         match &flow.state {
             State::Open => {
                 flow.put_cache(PASS, ctx);
                 ctx.forward(packet.frame);
             }
             State::Inspect(_) => tcp::inspected(flow, packet, ctx),
+            State::Quic(_) => quic::inspected(flow, packet, ctx),
+            State::Dns(_) => {
+                if let Some(policy) = self.policy.get(flow.key.endpoint) {
+                    let names = &self.names;
+                    dns::watched(flow, packet, &dns::Reading { policy, names }, ctx);
+                }
+            }
             State::Lost => lost(flow, packet, ctx),
             State::Denied(_) => deny::straggler(flow, packet, ctx),
         }
+        ctx.recount(held, flow);
         if !was_denied && matches!(flow.state, State::Denied(_)) {
             let alarm = Alarm {
                 index: at,
@@ -262,17 +321,17 @@ impl Engine {
         }
         let mut flow = self.new_flow(opener(packet), packet, now);
         flow.note(packet, now);
+        flow.names = self.names_of(&flow, policy, now);
         let ctx = ctx!(self, now, out);
-        match policy.decide(&flow.query()) {
-            FlowVerdict::Allow(rule) => {
-                flow.rule = rule;
-                flow.put_cache(PASS, ctx);
-                deny::report_allowed(&flow, None, ctx);
-                ctx.forward(packet.frame);
-            }
-            FlowVerdict::Deny(denial) => refuse(&mut flow, packet, &denial, ctx),
-            FlowVerdict::Inspect(rules) => inspect(&mut flow, packet, rules, ctx),
-        }
+        let decision = policy.decide_audited_named(&flow.query(), &flow.names);
+        let names = &self.names;
+        open::begin(
+            &mut flow,
+            packet,
+            decision,
+            &dns::Reading { policy, names },
+            ctx,
+        );
         self.insert(flow, now);
     }
 
@@ -289,6 +348,7 @@ impl Engine {
         let likely = likely_opener(&key);
         let mut flow = self.new_flow(likely.unwrap_or(Side::Egress), packet, now);
         flow.note(packet, now);
+        flow.names = self.names_of(&flow, policy, now);
         let mut refusal = refusal_without_facts(&flow, policy);
         if likely.is_none() && refusal.is_none() {
             flow.side = Side::Ingress;
@@ -361,7 +421,7 @@ impl Engine {
         }
         let flow_key = key_of(packet);
         match self.flows.find(&flow_key) {
-            Some(at) => self.known(now, at, packet, out),
+            Some(at) => self.known(now, at, packet, policy, out),
             // Fragments are steered by address alone: the flow may be another worker's.
             None if is_passed_by_kernel(&flow_key, ctx!(self, now, out)) => {
                 ctx!(self, now, out).forward(packet.frame);
@@ -372,7 +432,7 @@ impl Engine {
             Some(at) => self
                 .flows
                 .get_mut(at)
-                .is_some_and(|f| matches!(f.state, State::Open)),
+                .is_some_and(|f| matches!(f.state, State::Open | State::Dns(_))),
             None => is_passed_by_kernel(&flow_key, ctx!(self, now, out)),
         };
         if !allowed {
@@ -402,8 +462,20 @@ impl Engine {
         Flow::new(id, side, packet, now)
     }
 
+    /// The names known for a flow's remote address, if the policy asks for any.
+    fn names_of(&self, flow: &Flow, policy: &EndpointPolicy, now: Duration) -> Box<[Arc<str>]> {
+        if !policy.wants_names() {
+            return Box::default();
+        }
+        let known = self
+            .names
+            .names_for(flow.key.endpoint, &flow.key.remote, now);
+        known.into()
+    }
+
     fn insert(&mut self, flow: Flow, now: Duration) {
         self.counters.flows_opened += 1;
+        self.judged_bytes += flow.judged_bytes();
         let id = flow.id;
         let patience = patience(&flow, &flow.seen, &self.limits);
         let index = self.flows.insert(flow);
@@ -417,6 +489,7 @@ impl Engine {
         self.counters.flows_closed += 1;
         let ctx = ctx!(self, now, out);
         *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
+        *ctx.judged_bytes = ctx.judged_bytes.saturating_sub(flow.judged_bytes());
         if !ctx.out.wants_all() {
             if flow.cached.is_some() {
                 ctx.out.cache_delete(&flow.key);
@@ -490,7 +563,11 @@ impl Engine {
             return;
         };
         let was_denied = matches!(flow.state, State::Denied(_));
-        if !policy_change::recheck(flow, &self.policy, ctx!(self, now, out)) {
+        let ctx = ctx!(self, now, out);
+        let held = flow.judged_bytes();
+        let stays = policy_change::recheck(flow, &self.policy, &self.names, ctx);
+        ctx.recount(held, flow);
+        if !stays {
             return self.remove(at, now, out);
         }
         if !was_denied && matches!(flow.state, State::Denied(_)) {
@@ -518,7 +595,8 @@ impl Engine {
                     local: flow.key.local_addr(),
                     remote: flow.key.remote_addr(),
                     side: flow.side,
-                    facts: flow.facts.clone(),
+                    facts: flow.facts.as_deref().cloned(),
+                    names: flow.names.to_vec(),
                 });
             }
         }
@@ -540,6 +618,10 @@ impl Engine {
         if self.flows.find(&key).is_some() || !self.has_room(key.endpoint) {
             return;
         }
+        if key.protocol != TCP && entry == dns::WATCHED {
+            // Nothing of it passes in the kernel: its next packet opens it anew.
+            return out.cache_delete(&key);
+        }
         let id = self.next_id;
         self.next_id += 1;
         let state = if entry == PASS {
@@ -547,9 +629,9 @@ impl Engine {
         } else {
             State::Lost
         };
-        let at = self
-            .flows
-            .insert(Flow::adopted(id, key, entry, remembered, state, now));
+        let flow = Flow::adopted(id, key, entry, remembered, state, now);
+        self.judged_bytes += flow.judged_bytes();
+        let at = self.flows.insert(flow);
         self.counters.flows_opened += 1;
         self.wheel
             .arm(now + HALF_CLOSED_CHECK, Alarm { index: at, id });
@@ -572,39 +654,6 @@ impl Engine {
     }
 }
 
-/// The policy allows the flow only with L7 facts: its SYN goes out, its bytes will be judged.
-fn inspect<O: Output>(
-    flow: &mut Flow,
-    packet: &Packet<'_>,
-    rules: Arc<RuleSet>,
-    ctx: &mut Ctx<'_, O>,
-) {
-    let Some(syn) = flow.syn else { return };
-    flow.rule = Some(rules.rule().clone());
-    let inspection = Inspection::new(rules, syn.wrapping_add(1));
-    // From here on the handshake is the kernel's; the client's first byte comes up.
-    tcp::update_cache(flow, &inspection, ctx);
-    flow.state = State::Inspect(Box::new(inspection));
-    tcp::forward_syn(packet, ctx);
-}
-
-fn refuse<O: Output>(flow: &mut Flow, packet: &Packet<'_>, denial: &Denial, ctx: &mut Ctx<'_, O>) {
-    flow.rule = denial.rule.clone();
-    let why = Why {
-        policy: denial.policy.clone(),
-        rule: denial.rule.as_ref().map(|rule| rule.rule().clone()),
-        reason: denial.reason,
-        detail: String::new(),
-        facts: None,
-    };
-    deny::report(flow, why, ctx);
-    deny::refuse_first(flow, packet, denial.how, ctx);
-    if denial.how == DenyHow::Drop && flow.key.protocol != TCP {
-        // Nothing will ever be answered: the kernel may drop the rest of a flood.
-        flow.put_cache(DROP, ctx);
-    }
-}
-
 /// A flow of which the engine before this one knew more.
 fn lost<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
     ctx.counters.unknown_flow += 1;
@@ -623,7 +672,7 @@ fn lost<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
 
 /// Why a flow whose L7 facts are gone must end; `None` if the policy needs none.
 fn refusal_without_facts(flow: &Flow, policy: &EndpointPolicy) -> Option<Why> {
-    let (policy, rule, reason) = match policy.decide(&flow.query()) {
+    let (policy, rule, reason) = match policy.decide_named(&flow.query(), &flow.names) {
         FlowVerdict::Allow(_) => return None,
         FlowVerdict::Deny(denial) => (
             denial.policy.clone(),
@@ -653,7 +702,7 @@ fn refusal_without_facts(flow: &Flow, policy: &EndpointPolicy) -> Option<Why> {
 fn is_passed_by_kernel<O: Output>(key: &FlowKey, ctx: &mut Ctx<'_, O>) -> bool {
     ctx.out
         .cache_get(key)
-        .is_some_and(|(entry, _)| entry == PASS)
+        .is_some_and(|(entry, _)| entry == PASS || (key.protocol != TCP && entry == dns::WATCHED))
 }
 
 fn is_handshaking(flow: &Flow) -> bool {
@@ -667,28 +716,6 @@ fn has_syn_ack(flow: &Flow, progress: &Progress) -> bool {
         .is_some()
 }
 
-/// The flow of the packet that an ICMP error quotes.
-fn quoted_key(packet: &Packet<'_>) -> Option<FlowKey> {
-    let quoted = packet::icmp_quoted(packet.ethernet(), &packet.layout)?;
-    // An error that comes in is about a packet that went out, and the other way round.
-    let (local, local_port, remote, remote_port) = match packet.direction() {
-        tollgate_wire::tag::Direction::Inbound => {
-            (quoted.src, quoted.src_port, quoted.dst, quoted.dst_port)
-        }
-        tollgate_wire::tag::Direction::Outbound => {
-            (quoted.dst, quoted.dst_port, quoted.src, quoted.src_port)
-        }
-    };
-    Some(FlowKey {
-        endpoint: packet.tag.endpoint,
-        protocol: quoted.protocol,
-        local,
-        local_port,
-        remote,
-        remote_port,
-    })
-}
-
 /// How long a flow may be silent before it is forgotten.
 fn patience(flow: &Flow, progress: &Progress, limits: &Limits) -> Duration {
     match &flow.state {
@@ -697,7 +724,9 @@ fn patience(flow: &Flow, progress: &Progress, limits: &Limits) -> Duration {
         State::Inspect(inspection) if !inspection.established && !has_syn_ack(flow, progress) => {
             limits.tcp_handshake
         }
-        State::Open | State::Lost | State::Inspect(_) => limits.tcp_idle,
+        State::Open | State::Lost | State::Inspect(_) | State::Quic(_) | State::Dns(_) => {
+            limits.tcp_idle
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! One flow: what was decided, and what is needed to go on deciding.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate_policy::{FlowQuery, RuleRef, Side};
@@ -8,13 +9,18 @@ use tollgate_wire::tag::{Direction, Tag};
 
 use crate::cache::{CacheEntry, DirectionProgress, Progress};
 use crate::datagram::{key_of, likely_opener};
+use crate::dns::Watch;
 use crate::engine::Remembered;
 use crate::event::L7Facts;
 use crate::inspect::Inspection;
 use crate::key::FlowKey;
 use crate::output::Output;
+use crate::quic::QuicFlow;
 use crate::segment::{Ctx, Packet, segment_end};
 use crate::seq;
+
+/// How far an RST may be ahead of what its receiver has acknowledged: a window in flight.
+const RST_AHEAD_MAX: u32 = 16 << 20;
 
 /// Link-layer addresses of a flow, for frames that the engine makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +80,10 @@ pub(crate) enum State {
     Open,
     /// TCP under a rule set.
     Inspect(Box<Inspection>),
+    /// UDP under a rule set: QUIC.
+    Quic(Box<QuicFlow>),
+    /// Allowed; the answers of a resolver are read on their way.
+    Dns(Box<Watch>),
     /// Decided by an engine before this one, and under inspection: what it knew is gone, so the
     /// flow ends with the next packet that the kernel cannot pass.
     Lost,
@@ -90,7 +100,7 @@ pub(crate) struct Flow {
     /// The rule that let it in.
     pub rule: Option<RuleRef>,
     /// The latest L7 facts that were judged.
-    pub facts: Option<L7Facts>,
+    pub facts: Option<Box<L7Facts>>,
     /// The kernel's entry as last written.
     pub cached: Option<CacheEntry>,
     /// What came up to the engine, in the kernel's terms.
@@ -102,6 +112,8 @@ pub(crate) struct Flow {
     pub icmp: Option<(u8, u8)>,
     /// TCP: sequence number of the SYN that opened it, while it is known.
     pub syn: Option<u32>,
+    /// Names known for the remote address when it was opened: they may expire, it goes on.
+    pub names: Box<[Arc<str>]>,
 }
 
 impl Flow {
@@ -127,6 +139,7 @@ impl Flow {
                 .tcp()
                 .filter(|tcp| tcp.flags.is_syn())
                 .map(|tcp| tcp.seq),
+            names: Box::default(),
         }
     }
 
@@ -140,9 +153,15 @@ impl Flow {
         state: State,
         now: Duration,
     ) -> Self {
-        let (side, facts) = match remembered {
-            Some(remembered) => (remembered.side, remembered.facts),
-            None => (likely_opener(&key).unwrap_or(Side::Egress), None),
+        let (side, facts, names) = match remembered {
+            Some(remembered) => {
+                let facts = remembered.facts.map(Box::new);
+                (remembered.side, facts, remembered.names)
+            }
+            None => {
+                let side = likely_opener(&key).unwrap_or(Side::Egress);
+                (side, None, Vec::new())
+            }
         };
         Self {
             id,
@@ -158,6 +177,7 @@ impl Flow {
             closing: false,
             icmp: None,
             syn: None,
+            names: names.into(),
         }
     }
 
@@ -199,11 +219,37 @@ impl Flow {
         if self.links == LinkAddresses::UNKNOWN {
             self.links = LinkAddresses::of(packet);
         }
+        // Under inspection a client's FIN may be held back or dropped: it counts when it goes out.
+        let may_wait = matches!(self.state, State::Inspect(_)) && self.is_from_client(packet);
         let seen = self.seen_mut(packet.direction());
+        let had_fin = seen.fin;
         seen.packets += 1;
         seen.bytes += packet.frame.len() as u64;
         if let Some(tcp) = packet.tcp() {
             note_tcp(seen, &tcp, packet.payload().len());
+        }
+        if may_wait {
+            seen.fin = had_fin;
+        }
+    }
+
+    /// Notes that the client's FIN went out.
+    pub(crate) fn note_client_fin(&mut self) {
+        self.seen_mut(self.client_direction()).fin = true;
+    }
+
+    /// Notes an RST that came up, if it can be what its receiver expects (RFC 5961): one that is
+    /// guessed from afar does not make a flow end that goes on. As `rst_counts` of
+    /// `bpf/tollgate.bpf.c`.
+    pub(crate) fn note_reset<O: Output>(&mut self, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+        let Some(tcp) = packet.tcp().filter(|tcp| tcp.flags.rst()) else {
+            return;
+        };
+        let direction = packet.direction();
+        let progress = self.progress(ctx);
+        let expected = of_direction(&progress, direction.reverse()).max_ack;
+        if expected.is_none_or(|ack| tcp.seq.wrapping_sub(ack) <= RST_AHEAD_MAX) {
+            self.seen_mut(direction).rst = true;
         }
     }
 
@@ -255,10 +301,28 @@ impl Flow {
         }
     }
 
+    /// Memory of what is judged of the flow: bytes that are remembered, what its reader holds, and the
+    /// latest facts.
+    pub(crate) fn judged_bytes(&self) -> usize {
+        let facts = self.facts.as_ref().map_or(0, |facts| facts.memory());
+        facts + self.state_bytes()
+    }
+
+    fn state_bytes(&self) -> usize {
+        match &self.state {
+            State::Inspect(inspection) => inspection.memory(),
+            State::Quic(quic) => quic.memory(),
+            State::Dns(watch) => watch.held_bytes(),
+            State::Open | State::Lost | State::Denied(_) => 0,
+        }
+    }
+
     /// Bytes held back for this flow.
     pub(crate) fn held_bytes(&self) -> usize {
         match &self.state {
             State::Inspect(inspection) => inspection.stream.held_bytes(),
+            State::Quic(quic) => quic.held_bytes(),
+            State::Dns(watch) => watch.held_bytes(),
             State::Open | State::Lost | State::Denied(_) => 0,
         }
     }
@@ -274,8 +338,7 @@ pub(crate) fn of_direction(progress: &Progress, direction: Direction) -> &Direct
 
 fn note_tcp(seen: &mut DirectionProgress, tcp: &TcpHeader, payload_len: usize) {
     let flags = tcp.flags;
-    seen.fin |= flags.fin();
-    seen.rst |= flags.rst();
+    seen.fin |= flags.fin() && !flags.rst();
     if flags.ack() && !flags.rst() {
         seen.max_ack = later(seen.max_ack, Some(tcp.ack));
     }

@@ -54,7 +54,7 @@ impl FlowSummary {
         let state = match &flow.state {
             State::Denied(_) => "denied",
             _ if flow.closing => "closing",
-            State::Inspect(_) | State::Lost => "inspected",
+            State::Inspect(_) | State::Quic(_) | State::Dns(_) | State::Lost => "inspected",
             State::Open => "open",
         };
         Self {
@@ -68,7 +68,7 @@ impl FlowSummary {
             cached: flow.cached.is_some(),
             policy: flow.rule.as_ref().map(|rule| rule.policy().to_string()),
             rule: flow.rule.as_ref().map(|rule| rule.rule().to_string()),
-            l7: flow.facts.clone(),
+            l7: flow.facts.as_deref().cloned(),
             packets: [progress.outbound.packets, progress.inbound.packets],
             bytes: [progress.outbound.bytes, progress.inbound.bytes],
         }
@@ -91,6 +91,13 @@ pub(crate) struct FlowTable {
 impl FlowTable {
     pub(crate) fn len(&self) -> usize {
         self.index.len()
+    }
+
+    /// Bytes of memory of the table: slots and index, each with its spare room.
+    pub(crate) fn memory(&self) -> usize {
+        self.slots.capacity() * size_of::<Option<Flow>>()
+            + self.free.capacity() * size_of::<usize>()
+            + self.index.allocation_size()
     }
 
     pub(crate) fn find(&self, key: &FlowKey) -> Option<usize> {

@@ -52,6 +52,12 @@ impl Fragments {
         self.allowed.contains_key(key)
     }
 
+    /// Bytes of memory held.
+    pub(crate) fn memory(&self) -> usize {
+        self.allowed.allocation_size()
+            + self.order.capacity() * size_of::<(Duration, FragmentKey)>()
+    }
+
     fn expire(&mut self, now: Duration) {
         while let Some((since, key)) = self.order.front() {
             if now.saturating_sub(*since) < LIFETIME {

@@ -1,21 +1,33 @@
 //! What a rule set wants to know of a TCP stream: recognise, read, judge.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use tollgate_l7::Refusal;
 use tollgate_l7::detect::{DETECT_MAX, Detected, detect};
-use tollgate_l7::http1::{HttpEvent, Request, RequestReader, split_target};
-use tollgate_l7::tls::{ClientHelloReader, TlsProgress};
-use tollgate_policy::{HttpFacts, L7Verdict, RuleSet, TlsFacts};
+use tollgate_l7::http1::{HttpEvent, RequestReader};
+use tollgate_l7::http2::{FLOOD_MAX, FLOOD_PER_CALM, Http2Event, Http2Reader};
+use tollgate_l7::refusal::{
+    LDAP_UNSUPPORTED, MYSQL_UNSUPPORTED, POSTGRESQL_WITHOUT_TLS, TLS_SSLV2_HELLO,
+};
+use tollgate_l7::starttls::{StarttlsEvent, StarttlsProtocol, StarttlsReader};
+use tollgate_l7::tls::{AfterHello, AfterHelloReader, ClientHelloReader, TlsProgress};
 
 use crate::cache::{CacheEntry, Steer};
-use crate::event::L7Facts;
+use crate::event::{Carrier, L7Facts};
+use crate::judge::{Judged, Judges};
 use crate::response::{ResponseWatch, Switch};
+use crate::seq;
 use crate::stream::{ClientStream, OPAQUE_MAX};
 
 /// Smallest rest of a request body that is worth a flow-cache update: below it the update costs
 /// more than the one or two segments that it saves from coming up.
 const WINDOW_MIN: u64 = 16 * 1024;
+
+/// Seconds of silence after which an HTTP/2 reader has forgotten every flood.
+const CALMS_MAX: u64 = (FLOOD_MAX / FLOOD_PER_CALM) as u64;
+
+/// TLS 1.3 on the wire; only it knows HelloRetryRequest.
+const TLS13: u16 = 0x0304;
 
 /// Longest part of a body granted at once. Half of what the stream may remember as opaque, so
 /// that a retransmission from before the latest grant is still known.
@@ -27,9 +39,21 @@ pub(crate) struct Refused {
     pub reason: &'static str,
     pub detail: &'static str,
     /// What was read, if the denial is a verdict on it and not on its form.
-    pub facts: Option<L7Facts>,
+    pub facts: Option<Box<L7Facts>>,
     /// In whose words the client can be told.
     pub tell: Tell,
+}
+
+impl Refused {
+    /// Refused for its form.
+    pub(crate) fn form(reason: &'static str, detail: &'static str) -> Self {
+        Self {
+            reason,
+            detail,
+            facts: None,
+            tell: Tell::Reset,
+        }
+    }
 }
 
 /// How a client can be told.
@@ -37,6 +61,12 @@ pub(crate) struct Refused {
 pub(crate) enum Tell {
     /// `403`; `head_only` for a HEAD request, whose answer has no body.
     Http { head_only: bool },
+    /// The same on an HTTP/2 stream; gRPC has its own way to say it.
+    Http2 {
+        stream: u32,
+        head_only: bool,
+        grpc: bool,
+    },
     /// A TLS alert.
     Tls,
     /// RST.
@@ -48,13 +78,18 @@ enum Reader {
     /// Too few bytes yet to tell the protocol.
     Detecting(Vec<u8>),
     Http(Box<RequestReader>),
+    Http2(Box<Http2Reader>),
+    /// What precedes TLS in another protocol.
+    Starttls(Box<StarttlsReader>, StarttlsProtocol),
     Tls(Box<ClientHelloReader>),
+    /// Behind a hello of TLS 1.3: the server may ask for a second one, and acts on that.
+    AfterTls(Box<AfterHelloReader>),
     /// Judged for good: TLS after its hello, HTTP after a protocol switch.
     Settled,
 }
 
 pub(crate) struct Inspection {
-    pub rules: Arc<RuleSet>,
+    pub judges: Judges,
     /// The server is known to have answered the SYN. The kernel passes and notes the SYN-ACK; the
     /// engine looks when the client's first byte comes.
     pub established: bool,
@@ -66,6 +101,12 @@ pub(crate) struct Inspection {
     /// Set while the server's answer to Upgrade or CONNECT is awaited.
     pub response: Option<ResponseWatch>,
     reader: Reader,
+    /// What the client had acknowledged when its first byte came.
+    pub first_ack: Option<u32>,
+    /// When the reader last heard of the time.
+    calmed: Duration,
+    /// The protocol in which TLS starts.
+    carrier: Option<Carrier>,
     /// An Upgrade or CONNECT request was let through; its body, if any, comes first.
     switch: Option<Switch>,
     /// Part of the stream that the kernel may pass on its own.
@@ -74,15 +115,18 @@ pub(crate) struct Inspection {
 
 impl Inspection {
     /// `first` is the sequence number of the client's first byte (its SYN's plus one).
-    pub(crate) fn new(rules: Arc<RuleSet>, first: u32) -> Self {
+    pub(crate) fn new(judges: Judges, first: u32) -> Self {
         Self {
-            rules,
+            judges,
             established: false,
             stream: ClientStream::new(first),
             requests: 0,
             last_request_ack: 0,
             response: None,
             reader: Reader::Detecting(Vec::new()),
+            first_ack: None,
+            calmed: Duration::ZERO,
+            carrier: None,
             switch: None,
             window: None,
         }
@@ -94,9 +138,28 @@ impl Inspection {
         match &self.reader {
             Reader::Detecting(prefix) => !prefix.is_empty(),
             Reader::Http(reader) => !reader.at_boundary() && reader.opaque_body().is_none(),
+            Reader::Http2(reader) => !reader.at_boundary() && reader.data_left().is_none(),
+            // Commands that are not complete ask for nothing.
+            Reader::Starttls(..) => false,
             Reader::Tls(_) => true,
+            // A client may give up here; no server acts on a part of a second hello.
+            Reader::AfterTls(_) => false,
             Reader::Settled => false,
         }
+    }
+
+    /// Bytes of memory held: the inspection itself, judged bytes, and what the reader holds.
+    pub(crate) fn memory(&self) -> usize {
+        let reader = match &self.reader {
+            Reader::Detecting(prefix) => prefix.capacity(),
+            Reader::Http(reader) => size_of_val(&**reader) + reader.buffered(),
+            Reader::Http2(reader) => size_of_val(&**reader) + reader.buffered(),
+            Reader::Starttls(reader, _) => size_of_val(&**reader),
+            Reader::Tls(reader) => size_of_val(&**reader) + reader.buffered(),
+            Reader::AfterTls(reader) => size_of_val(&**reader) + reader.buffered(),
+            Reader::Settled => 0,
+        };
+        size_of::<Self>() + self.stream.memory() + reader
     }
 
     /// Whether no byte of the stream matters any more.
@@ -141,18 +204,32 @@ impl Inspection {
         }
     }
 
+    /// Tells a reader that bounds floods that time has passed.
+    pub(crate) fn calm(&mut self, now: Duration) {
+        let Reader::Http2(reader) = &mut self.reader else {
+            return;
+        };
+        let seconds = now.saturating_sub(self.calmed).as_secs();
+        if seconds > 0 {
+            self.calmed = now;
+        }
+        for _ in 0..seconds.min(CALMS_MAX) {
+            reader.calm();
+        }
+    }
+
     /// The next bytes of the client, in order. Each request or hello that is let through goes to
     /// `allowed`. On refusal nothing of `bytes` may be delivered.
     pub(crate) fn feed(
         &mut self,
         bytes: &[u8],
-        allowed: &mut dyn FnMut(L7Facts),
+        allowed: &mut dyn FnMut(Judged),
     ) -> Result<(), Refused> {
         self.close_stale_window();
         let mut rest = bytes;
         while !rest.is_empty() {
             if self.switch.is_some() {
-                return Err(refused_form(
+                return Err(Refused::form(
                     "http-data-before-switch",
                     "data sent before the server agreed to switch protocols",
                 ));
@@ -160,7 +237,10 @@ impl Inspection {
             let taken = match &mut self.reader {
                 Reader::Detecting(_) => self.feed_prefix(rest)?,
                 Reader::Http(_) => self.feed_http(rest, allowed)?,
+                Reader::Http2(_) => self.feed_http2(rest, allowed)?,
+                Reader::Starttls(..) => self.feed_starttls(rest)?,
                 Reader::Tls(_) => self.feed_tls(rest, allowed)?,
+                Reader::AfterTls(_) => self.feed_after_tls(rest, allowed)?,
                 Reader::Settled => {
                     self.skip(rest.len() as u64);
                     rest.len()
@@ -207,18 +287,69 @@ impl Inspection {
                 self.reader = Reader::Tls(reader);
                 Ok(0)
             }
-            Detected::Http2Preface => Err(refused_form(
-                "http2-unsupported",
-                "HTTP/2 without TLS is not understood yet",
-            )),
-            Detected::Unknown => Err(refused_form("protocol-unknown", "neither HTTP/1 nor TLS")),
+            Detected::Http2Preface => {
+                let mut reader = Box::new(Http2Reader::new());
+                if let Http2Event::Refused(refusal) = reader.push(prefix).event {
+                    return Err(refused_plain(refusal));
+                }
+                self.reader = Reader::Http2(reader);
+                Ok(0)
+            }
+            Detected::SslV2 => Err(refused_tls(TLS_SSLV2_HELLO)),
+            Detected::Smtp => self.begin_starttls(StarttlsProtocol::Smtp),
+            Detected::PostgreSqlTls => self.begin_starttls(StarttlsProtocol::PostgreSql),
+            Detected::PostgreSqlPlain => Err(refused_plain(POSTGRESQL_WITHOUT_TLS)),
+            Detected::MySql => Err(refused_plain(MYSQL_UNSUPPORTED)),
+            Detected::Ldap => Err(refused_plain(LDAP_UNSUPPORTED)),
+            Detected::Unknown => Err(Refused::form("protocol-unknown", "neither HTTP/1 nor TLS")),
         }
+    }
+
+    /// Goes on with a protocol in which TLS may start; shows it what was kept already.
+    fn begin_starttls(&mut self, protocol: StarttlsProtocol) -> Result<usize, Refused> {
+        let Reader::Detecting(prefix) = &self.reader else {
+            return Ok(0);
+        };
+        let mut reader = Box::new(StarttlsReader::new(protocol));
+        if let StarttlsEvent::Refused(refusal) = reader.push(prefix) {
+            return Err(refused_plain(refusal));
+        }
+        self.carrier = Some(match protocol {
+            StarttlsProtocol::Smtp => Carrier::Smtp,
+            StarttlsProtocol::PostgreSql => Carrier::Postgresql,
+        });
+        self.reader = Reader::Starttls(reader, protocol);
+        Ok(0)
+    }
+
+    fn feed_starttls(&mut self, rest: &[u8]) -> Result<usize, Refused> {
+        let Reader::Starttls(reader, protocol) = &mut self.reader else {
+            return Ok(0);
+        };
+        match reader.push(rest) {
+            StarttlsEvent::NeedMore => {}
+            StarttlsEvent::AwaitServer => {
+                self.response = Some(ResponseWatch::starttls(*protocol));
+            }
+            StarttlsEvent::Refused(refusal) => return Err(refused_plain(refusal)),
+        }
+        self.stream.keep(rest);
+        Ok(rest.len())
+    }
+
+    /// SMTP servers greet with the code that stands for their agreement to TLS. A client that asks
+    /// before it has read the greeting, and the answer to its own, could have that taken for the
+    /// agreement (RFC 5321, section 4.3.1, forbids it).
+    pub(crate) fn asks_too_early(&self, ack: u32, has_all: impl FnOnce() -> bool) -> bool {
+        self.carrier == Some(Carrier::Smtp)
+            && self.response.is_some()
+            && !(has_all() && self.first_ack.is_some_and(|first| seq::before(first, ack)))
     }
 
     fn feed_http(
         &mut self,
         rest: &[u8],
-        allowed: &mut dyn FnMut(L7Facts),
+        allowed: &mut dyn FnMut(Judged),
     ) -> Result<usize, Refused> {
         let Reader::Http(reader) = &mut self.reader else {
             return Ok(0);
@@ -230,6 +361,7 @@ impl Inspection {
             return Ok(usize::try_from(seen).unwrap_or(rest.len()));
         }
         let (piece, is_data) = chunk_piece(reader, rest);
+        reader.keep_headers(self.judges.want_headers());
         let step = reader.push(piece);
         match step.event {
             HttpEvent::Refused(refusal) => return Err(refused_http(refusal)),
@@ -240,7 +372,7 @@ impl Inspection {
             HttpEvent::NeedMore | HttpEvent::BodyEnd => {}
             HttpEvent::Request(request) => {
                 self.switch = Switch::asked_for(&request);
-                allowed(judge_http(&self.rules, request)?);
+                allowed(self.judges.http1(request)?);
                 self.requests += 1;
             }
         }
@@ -249,25 +381,84 @@ impl Inspection {
         Ok(step.consumed)
     }
 
-    fn feed_tls(
+    fn feed_http2(
         &mut self,
         rest: &[u8],
-        allowed: &mut dyn FnMut(L7Facts),
+        allowed: &mut dyn FnMut(Judged),
     ) -> Result<usize, Refused> {
+        let Reader::Http2(reader) = &mut self.reader else {
+            return Ok(0);
+        };
+        if let Some(left) = reader.data_left() {
+            let len = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
+            let data = rest.get(..len).unwrap_or(rest);
+            let step = reader.push(data);
+            if let Http2Event::Refused(refusal) = step.event {
+                return Err(refused_plain(refusal));
+            }
+            self.skip(data.len() as u64);
+            return Ok(data.len());
+        }
+        let step = reader.push(rest);
+        match step.event {
+            Http2Event::Refused(refusal) => {
+                return Err(refused_plain(refusal));
+            }
+            Http2Event::NeedMore => {}
+            Http2Event::Request(request) => {
+                allowed(self.judges.http2(request)?);
+                self.requests += 1;
+            }
+        }
+        self.stream
+            .keep(rest.get(..step.consumed).unwrap_or_default());
+        Ok(step.consumed)
+    }
+
+    fn feed_tls(&mut self, rest: &[u8], allowed: &mut dyn FnMut(Judged)) -> Result<usize, Refused> {
         let Reader::Tls(reader) = &mut self.reader else {
             return Ok(0);
         };
+        let mut read = rest;
         match reader.push(rest) {
             TlsProgress::NeedMore => {}
             TlsProgress::Refused(refusal) => return Err(refused_tls(refusal)),
             TlsProgress::Done(hello) => {
-                let facts = L7Facts::Tls {
-                    sni: hello.sni,
-                    alpn: hello.alpn,
+                read = rest
+                    .get(..rest.len().saturating_sub(reader.behind()))
+                    .unwrap_or(rest);
+                let next = match hello.max_version() {
+                    Some(version) if version >= TLS13 => {
+                        Reader::AfterTls(Box::new(AfterHelloReader::new(hello.early_data)))
+                    }
+                    _ => Reader::Settled,
                 };
-                judge_tls(&self.rules, &facts)?;
+                allowed(self.judges.hello(hello, self.carrier)?);
+                self.reader = next;
+            }
+        }
+        self.stream.keep(read);
+        Ok(read.len())
+    }
+
+    /// What follows a hello of TLS 1.3, until a second one is there or none can come.
+    fn feed_after_tls(
+        &mut self,
+        rest: &[u8],
+        allowed: &mut dyn FnMut(Judged),
+    ) -> Result<usize, Refused> {
+        let Reader::AfterTls(reader) = &mut self.reader else {
+            return Ok(0);
+        };
+        match reader.push(rest) {
+            AfterHello::NeedMore => {}
+            AfterHello::Settled => self.reader = Reader::Settled,
+            AfterHello::Second(hello) => {
+                allowed(self.judges.hello(hello, self.carrier)?);
                 self.reader = Reader::Settled;
-                allowed(facts);
+            }
+            AfterHello::Refused(refusal) => {
+                return Err(refused_plain(refusal));
             }
         }
         self.stream.keep(rest);
@@ -339,12 +530,30 @@ impl Inspection {
         }
     }
 
+    /// No rule that is enforced judges the flow, and it cannot be read any further: nothing of it
+    /// matters from here on.
+    pub(crate) fn give_up(&mut self, len: usize) {
+        self.reader = Reader::Settled;
+        self.switch = None;
+        self.response = None;
+        self.window = None;
+        self.skip(len as u64);
+    }
+
     /// The server's answer to Upgrade or CONNECT has been read.
     pub(crate) fn switch_answered(&mut self, agreed: bool) {
         self.response = None;
-        self.switch = None;
-        if agreed {
-            self.reader = Reader::Settled;
+        let switch = self.switch.take();
+        if let Reader::Starttls(reader, _) = &mut self.reader {
+            match agreed {
+                true => self.reader = Reader::Tls(Box::default()),
+                false => reader.server_declined(),
+            }
+        } else if agreed {
+            self.reader = match switch {
+                Some(Switch::Http2) => Reader::Http2(Box::new(Http2Reader::upgraded())),
+                _ => Reader::Settled,
+            };
         }
     }
 }
@@ -366,99 +575,22 @@ fn chunk_piece<'a>(reader: &RequestReader, rest: &'a [u8]) -> (&'a [u8], bool) {
     (rest.get(..len).unwrap_or(rest), is_data)
 }
 
-fn judge_http(rules: &RuleSet, request: Request) -> Result<L7Facts, Refused> {
-    let verdict = rules.judge_http(&HttpFacts {
-        method: &request.method,
-        host: &request.host,
-        path: &request.path.normal,
-        query: request.query.as_deref(),
-        path_ambiguous: request.path.ambiguous.is_some(),
-    });
-    let head_only = request.method == "HEAD";
-    let facts = L7Facts::Http {
-        method: request.method,
-        host: request.host,
-        target: request.target,
-    };
-    match verdict {
-        L7Verdict::Allow { .. } => Ok(facts),
-        L7Verdict::Deny { reason } => Err(Refused {
-            reason,
-            detail: request
-                .path
-                .ambiguous
-                .map_or("", |ambiguity| ambiguity.detail),
-            tell: Tell::Http { head_only },
-            facts: Some(facts),
-        }),
-    }
-}
-
-fn judge_tls(rules: &RuleSet, facts: &L7Facts) -> Result<(), Refused> {
-    let L7Facts::Tls { sni, .. } = facts else {
-        return Ok(());
-    };
-    match rules.judge_tls(&TlsFacts {
-        sni: sni.as_deref(),
-    }) {
-        L7Verdict::Allow { .. } => Ok(()),
-        L7Verdict::Deny { reason } => Err(Refused {
-            reason,
-            detail: "",
-            facts: Some(facts.clone()),
-            tell: Tell::Tls,
-        }),
-    }
-}
-
-/// Judges recorded facts under (possibly new) rules; `None` means allowed.
-pub(crate) fn judge_facts(rules: &RuleSet, facts: &L7Facts) -> Option<&'static str> {
-    let verdict = match facts {
-        L7Facts::Tls { sni, .. } => rules.judge_tls(&TlsFacts {
-            sni: sni.as_deref(),
-        }),
-        L7Facts::Http {
-            method,
-            host,
-            target,
-        } => {
-            let (path, query) = split_target(method, target);
-            rules.judge_http(&HttpFacts {
-                method,
-                host,
-                path: &path.normal,
-                query,
-                path_ambiguous: path.ambiguous.is_some(),
-            })
-        }
-    };
-    match verdict {
-        L7Verdict::Allow { .. } => None,
-        L7Verdict::Deny { reason } => Some(reason),
-    }
-}
-
 fn refused_http(refusal: Refusal) -> Refused {
     // A request that cannot be read strictly may be read otherwise by the client's own side;
     // 403 is still the truth about it.
     Refused {
         tell: Tell::Http { head_only: false },
-        ..refused_form(refusal.reason, refusal.detail)
+        ..Refused::form(refusal.reason, refusal.detail)
     }
 }
 
 fn refused_tls(refusal: Refusal) -> Refused {
     Refused {
         tell: Tell::Tls,
-        ..refused_form(refusal.reason, refusal.detail)
+        ..Refused::form(refusal.reason, refusal.detail)
     }
 }
 
-fn refused_form(reason: &'static str, detail: &'static str) -> Refused {
-    Refused {
-        reason,
-        detail,
-        facts: None,
-        tell: Tell::Reset,
-    }
+fn refused_plain(refusal: Refusal) -> Refused {
+    Refused::form(refusal.reason, refusal.detail)
 }

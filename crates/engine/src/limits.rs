@@ -20,6 +20,10 @@ pub struct Limits {
     /// Judged but unacknowledged bytes remembered for one flow; beyond it new segments wait for
     /// acknowledgements (`kept_full`).
     pub kept_bytes_per_flow: usize,
+    /// Memory of what is judged, for all flows: inspections, remembered bytes, what readers hold of
+    /// unfinished heads, the latest facts of each flow. One flow gets at most a 1024th of what is left. Beyond it new segments are
+    /// dropped and TCP sends them again (`kept_full`).
+    pub judged_bytes: usize,
     /// Fragmented packets remembered (`fragments_full`).
     pub fragments: usize,
     /// A TCP flow without a packet for this long is forgotten.
@@ -41,6 +45,8 @@ impl Default for Limits {
             held_bytes: 32 * 1024 * 1024,
             // A head may be 64 KiB; four of them may wait for their acknowledgement.
             kept_bytes_per_flow: 256 * 1024,
+            // A full table of flows with a head of 2 KiB under way.
+            judged_bytes: 512 * 1024 * 1024,
             fragments: 4096,
             // The kernel's conntrack keeps five days; an hour bounds memory and still outlives
             // the usual keep-alive interval of two hours' probes being tuned down.

@@ -1,14 +1,16 @@
 //! A new policy and the flows that are open: each is judged again, on what is known of it.
 
-use tollgate_policy::{Denial, DenyHow, FlowVerdict, RuleSet, Side};
+use tollgate_policy::{Audited, Decision, Denial, DenyHow, FlowVerdict, RuleSet, Side};
 use tollgate_wire::tag::Direction;
 
 use std::sync::Arc;
 
 use crate::cache::{CacheEntry, Steer};
 use crate::deny::{self, Position, Why};
+use crate::dns;
 use crate::flow::{Flow, Refusing, State, of_direction};
-use crate::inspect::judge_facts;
+use crate::judge::Judges;
+use crate::names::NameTable;
 use crate::output::Output;
 use crate::segment::Ctx;
 use crate::table::PolicyTable;
@@ -20,27 +22,51 @@ const TCP: u8 = 6;
 pub(crate) fn recheck<O: Output>(
     flow: &mut Flow,
     table: &PolicyTable,
+    names: &NameTable,
     ctx: &mut Ctx<'_, O>,
 ) -> bool {
     let Some(policy) = table.get(flow.key.endpoint) else {
         return false;
     };
-    match policy.decide(&flow.query()) {
+    let mut known = flow.names.to_vec();
+    if policy.wants_names() {
+        known.extend(names.names_for(flow.key.endpoint, &flow.key.remote, ctx.now));
+    }
+    let Decision { verdict, audit } = policy.decide_audited_named(&flow.query(), &known);
+    let audited = match audit {
+        Some(Audited::Inspect(rules)) => Some(rules),
+        // What it says to the flow as a whole is reported when a flow begins.
+        Some(Audited::Deny(_)) | None => None,
+    };
+    match verdict {
         FlowVerdict::Allow(rule) => {
             flow.rule = rule;
-            allow(flow, ctx)
+            match audited {
+                Some(_) if is_read(flow) => {
+                    let enforced = None;
+                    set_judges(flow, Judges { enforced, audited });
+                    true
+                }
+                _ => {
+                    let is_watched = dns::is_watched(flow, policy, names);
+                    allow(flow, is_watched, ctx)
+                }
+            }
         }
         FlowVerdict::Deny(denial) => deny_now(flow, &denial, ctx),
-        FlowVerdict::Inspect(rules) => inspect(flow, rules, ctx),
+        FlowVerdict::Inspect(rules) => inspect(flow, rules, audited, ctx),
     }
 }
 
 /// The policy needs no L7 fact for the flow.
-fn allow<O: Output>(flow: &mut Flow, ctx: &mut Ctx<'_, O>) -> bool {
+fn allow<O: Output>(flow: &mut Flow, is_watched: bool, ctx: &mut Ctx<'_, O>) -> bool {
     match &flow.state {
         // A connection that was refused stays closed; anything else may begin anew.
         State::Denied(_) => return flow.key.protocol == TCP,
-        State::Open | State::Lost | State::Inspect(_) => {
+        State::Dns(_) if is_watched => {}
+        // Of a connection that is open, the beginning was not read.
+        State::Open if is_watched && flow.key.protocol != TCP => dns::watch(flow, ctx),
+        State::Open | State::Lost | State::Inspect(_) | State::Quic(_) | State::Dns(_) => {
             *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
             flow.state = State::Open;
             flow.put_cache(
@@ -70,14 +96,36 @@ fn deny_now<O: Output>(flow: &mut Flow, denial: &Denial, ctx: &mut Ctx<'_, O>) -
     true
 }
 
-fn inspect<O: Output>(flow: &mut Flow, rules: Arc<RuleSet>, ctx: &mut Ctx<'_, O>) -> bool {
+/// Whether the flow's content is being read.
+fn is_read(flow: &Flow) -> bool {
+    matches!(flow.state, State::Inspect(_) | State::Quic(_))
+}
+
+fn set_judges(flow: &mut Flow, judges: Judges) {
+    match &mut flow.state {
+        State::Inspect(inspection) => inspection.judges = judges,
+        State::Quic(quic) => quic.judges = judges,
+        State::Open | State::Lost | State::Dns(_) | State::Denied(_) => {}
+    }
+}
+
+fn inspect<O: Output>(
+    flow: &mut Flow,
+    rules: Arc<RuleSet>,
+    audited: Option<Arc<RuleSet>>,
+    ctx: &mut Ctx<'_, O>,
+) -> bool {
+    let rule = rules.rule().clone();
+    let judges = Judges {
+        enforced: Some(rules),
+        audited,
+    };
     let reason = match (&flow.state, &flow.facts) {
         (State::Denied(_), _) => return flow.key.protocol == TCP,
-        (_, Some(facts)) => judge_facts(&rules, facts),
-        (State::Inspect(_), None) => None,
-        (State::Open | State::Lost, None) => Some("l7-facts-unknown"),
+        (_, Some(facts)) => judges.recorded(facts),
+        (State::Inspect(_) | State::Quic(_), None) => None,
+        (State::Open | State::Lost | State::Dns(_), None) => Some("l7-facts-unknown"),
     };
-    let rule = rules.rule().clone();
     if let Some(reason) = reason {
         let why = Why {
             policy: Some(rule.policy().clone()),
@@ -90,9 +138,7 @@ fn inspect<O: Output>(flow: &mut Flow, rules: Arc<RuleSet>, ctx: &mut Ctx<'_, O>
         return true;
     }
     flow.rule = Some(rule);
-    if let State::Inspect(inspection) = &mut flow.state {
-        inspection.rules = rules;
-    }
+    set_judges(flow, judges);
     true
 }
 

@@ -3,6 +3,7 @@
 
 use tollgate_l7::http1::Request;
 use tollgate_l7::response::{ResponseProgress, ResponseReader};
+use tollgate_l7::starttls::{ANSWER_MAX, StarttlsProtocol, server_agrees};
 
 use crate::seq;
 
@@ -11,6 +12,8 @@ use crate::seq;
 pub(crate) enum Switch {
     /// `Upgrade:`; the server agrees with 101.
     Upgrade,
+    /// `Upgrade: h2c`: the same, and HTTP/2 follows, whose requests are judged.
+    Http2,
     /// `CONNECT`; the server agrees with any 2xx.
     Connect,
 }
@@ -20,13 +23,16 @@ impl Switch {
         if request.connect {
             Some(Self::Connect)
         } else {
-            request.upgrade.is_some().then_some(Self::Upgrade)
+            request.upgrade.as_deref().map(|protocol| match protocol {
+                "h2c" => Self::Http2,
+                _ => Self::Upgrade,
+            })
         }
     }
 
     fn agreed(self, status: u16) -> bool {
         match self {
-            Self::Upgrade => status == 101,
+            Self::Upgrade | Self::Http2 => status == 101,
             Self::Connect => (200..300).contains(&status),
         }
     }
@@ -47,19 +53,31 @@ pub(crate) enum Answer {
     Refused(tollgate_l7::Refusal),
 }
 
-/// Reads the server's stream, in order, up to the end of the awaited response head.
+/// Reads the server's stream, in order, up to the end of the awaited answer.
 pub(crate) struct ResponseWatch {
-    switch: Switch,
-    reader: ResponseReader,
+    awaited: Awaited,
     /// Next byte of the server; unknown until its first segment.
     next: Option<u32>,
+}
+
+enum Awaited {
+    /// The head of a response.
+    Response(ResponseReader, Switch),
+    /// The answer to a request for TLS, as far as it is there; at most [`ANSWER_MAX`] bytes.
+    Starttls(StarttlsProtocol, Vec<u8>),
 }
 
 impl ResponseWatch {
     pub(crate) fn new(switch: Switch) -> Self {
         Self {
-            switch,
-            reader: ResponseReader::new(),
+            awaited: Awaited::Response(ResponseReader::new(), switch),
+            next: None,
+        }
+    }
+
+    pub(crate) fn starttls(protocol: StarttlsProtocol) -> Self {
+        Self {
+            awaited: Awaited::Starttls(protocol, Vec::new()),
             next: None,
         }
     }
@@ -78,11 +96,22 @@ impl ResponseWatch {
             return Answer::Waiting;
         };
         self.next = Some(next.wrapping_add(seq::span(new.len())));
-        match self.reader.push(new) {
-            ResponseProgress::NeedMore => Answer::Waiting,
-            ResponseProgress::Refused(refusal) => Answer::Refused(refusal),
-            ResponseProgress::Done { status, .. } if self.switch.agreed(status) => Answer::Agreed,
-            ResponseProgress::Done { .. } => Answer::Declined,
+        match &mut self.awaited {
+            Awaited::Response(reader, switch) => match reader.push(new) {
+                ResponseProgress::NeedMore => Answer::Waiting,
+                ResponseProgress::Refused(refusal) => Answer::Refused(refusal),
+                ResponseProgress::Done { status, .. } if switch.agreed(status) => Answer::Agreed,
+                ResponseProgress::Done { .. } => Answer::Declined,
+            },
+            Awaited::Starttls(protocol, bytes) => {
+                let room = ANSWER_MAX.saturating_sub(bytes.len()).min(new.len());
+                bytes.extend_from_slice(new.get(..room).unwrap_or_default());
+                match server_agrees(*protocol, bytes) {
+                    None => Answer::Waiting,
+                    Some(true) => Answer::Agreed,
+                    Some(false) => Answer::Declined,
+                }
+            }
         }
     }
 }

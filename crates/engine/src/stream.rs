@@ -12,6 +12,9 @@ use crate::seq;
 /// requests does not allocate for each.
 const RANGE_BYTES: usize = 4096;
 
+/// What a range costs beside its bytes: itself, and what an allocator adds to a small allocation.
+const RANGE_COST: usize = size_of::<Range>() + 16;
+
 /// Longest opaque range remembered. Nothing older can still be in flight: a TCP window is at most
 /// 2^30 bytes (RFC 7323, section 2.3).
 pub(crate) const OPAQUE_MAX: u32 = 1 << 30;
@@ -75,8 +78,15 @@ impl ClientStream {
         self.next
     }
 
-    pub(crate) fn kept_bytes(&self) -> usize {
+    #[cfg(test)]
+    fn kept_bytes(&self) -> usize {
         self.kept_bytes
+    }
+
+    /// Bytes of memory of what is remembered, each range with its own. Held frames are counted by
+    /// [`Self::held_bytes`].
+    pub(crate) fn memory(&self) -> usize {
+        self.kept_bytes + self.ranges.len() * RANGE_COST
     }
 
     pub(crate) fn held_bytes(&self) -> usize {
@@ -149,6 +159,13 @@ impl ClientStream {
     pub(crate) fn opaque_tail(&self) -> Option<(u32, u32)> {
         let last = self.ranges.back()?;
         last.bytes.is_none().then(|| (last.start, last.end()))
+    }
+
+    /// Whether no verdict depends on the byte at `at`.
+    pub(crate) fn is_opaque_at(&self, at: u32) -> bool {
+        self.ranges.iter().any(|range| {
+            range.bytes.is_none() && !seq::before(at, range.start) && seq::before(at, range.end())
+        })
     }
 
     /// What is known of `bytes` at `start`, all of which lie before `next`.

@@ -9,14 +9,24 @@ use crate::deny::{self, Position};
 use crate::event::L7Facts;
 use crate::flow::{Flow, State, of_direction};
 use crate::inspect::{Inspection, Refused, Tell};
+use crate::judge::Judged;
 use crate::output::Output;
 use crate::response::Answer;
 use crate::segment::{Ctx, Packet, segment_end};
 use crate::seq;
 use crate::stream::{OPAQUE_MAX, Old};
 
-/// Judged bytes remembered before the kernel is asked what the server has acknowledged.
-const KEPT_SOFT: usize = 16 * 1024;
+/// Judged bytes remembered before the kernel is asked what the server has acknowledged: some twenty
+/// small requests, and what an idle flow may go on holding.
+const KEPT_SOFT: usize = 4 * 1024;
+
+/// Of what all flows may still take, one flow may hold this part: the less is left, the less each
+/// gets, and some flows of one pod with large heads do not take it all.
+const SHARES: usize = 1024;
+
+/// A byte of a head is held at most this often: remembered, and by the reader of the head, whose buffer
+/// may have grown to twice of what is in it.
+const COPIES: usize = 3;
 
 /// How far beyond the next expected byte a segment may begin to be held. More than any sender
 /// keeps in flight over a gap within the holding limits.
@@ -32,7 +42,11 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
     };
     let held = inspection.stream.held_bytes();
     if flow.is_from_client(packet) {
-        client_segment(flow, &mut inspection, packet, &tcp, ctx);
+        if tcp.flags.urg() && !inspection.is_settled() {
+            urgent_segment(flow, &mut inspection, packet, ctx);
+        } else {
+            client_segment(flow, &mut inspection, packet, &tcp, ctx);
+        }
     } else {
         server_segment(flow, &mut inspection, packet, &tcp, ctx);
     }
@@ -40,8 +54,8 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
     if matches!(flow.state, State::Denied(_)) {
         return;
     }
-    *ctx.held_bytes += inspection.stream.held_bytes();
     if !is_released(flow) {
+        *ctx.held_bytes += inspection.stream.held_bytes();
         flow.state = State::Inspect(inspection);
     }
 }
@@ -66,6 +80,22 @@ pub(crate) fn forward_syn<O: Output>(packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) 
     if edit::truncate_payload(ctx.scratch, &packet.layout, 0).is_ok() {
         ctx.counters.trimmed += 1;
         ctx.emit_scratch();
+    }
+}
+
+/// A SYN begins a new connection in this one's place. If the server still holds the front of a head,
+/// the old one must not end in order there: its FIN would look like one of the new connection.
+pub(crate) fn replaced<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) {
+    let State::Inspect(inspection) = &flow.state else {
+        return;
+    };
+    if !inspection.established || !inspection.in_head() {
+        return;
+    }
+    let delivered = inspection.stream.next();
+    let expected = of_direction(&flow.progress(ctx), flow.client_direction()).max_ack;
+    if let Some(expected) = expected {
+        deny::reset_server(flow, delivered, expected, ctx);
     }
 }
 
@@ -112,6 +142,26 @@ fn server_segment<O: Output>(
     ctx.forward(packet.frame);
 }
 
+/// A segment with an urgent pointer: a server that does not ask for it inline (RFC 6093, section 2)
+/// reads the stream without the byte before it. Without the pointer everyone reads the same.
+fn urgent_segment<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    ctx: &mut Ctx<'_, O>,
+) {
+    let mut frame = packet.frame.to_vec();
+    if edit::clear_urgent(&mut frame, &packet.layout).is_err() {
+        return;
+    }
+    let Some(plain) = Packet::reparse(&frame, packet.tag) else {
+        return;
+    };
+    let Some(tcp) = plain.tcp() else { return };
+    ctx.counters.urgent_cleared += 1;
+    client_segment(flow, inspection, &plain, &tcp, ctx);
+}
+
 fn client_segment<O: Output>(
     flow: &mut Flow,
     inspection: &mut Inspection,
@@ -138,11 +188,16 @@ fn client_segment<O: Output>(
         return;
     }
     while let Some(frame) = inspection.stream.take_ready() {
-        let Some(held) = reparse(&frame, packet) else {
+        let Some(held) = Packet::reparse(&frame, packet.tag) else {
             continue;
         };
         let Some(tcp) = held.tcp() else { continue };
-        if !segment(flow, inspection, &held, &tcp, ctx) {
+        let goes_on = if held.payload().is_empty() {
+            end_of_stream(flow, inspection, &held, &tcp, ctx)
+        } else {
+            segment(flow, inspection, &held, &tcp, ctx)
+        };
+        if !goes_on {
             return;
         }
     }
@@ -163,19 +218,6 @@ fn is_established<O: Output>(
     inspection.established
 }
 
-/// A frame that was held was parsed once already, so this cannot fail; if it does, it is dropped.
-fn reparse<'a>(frame: &'a [u8], like: &Packet<'_>) -> Option<Packet<'a>> {
-    let ethernet = frame.get(tollgate_wire::vnet::VNET_HDR_LEN..)?;
-    match tollgate_wire::packet::parse(ethernet).ok()? {
-        tollgate_wire::packet::Packet::Ip(layout) => Some(Packet {
-            frame,
-            layout,
-            tag: like.tag,
-        }),
-        tollgate_wire::packet::Packet::NonIp(_) => None,
-    }
-}
-
 /// ACK, FIN or RST without payload.
 fn empty_segment<O: Output>(
     flow: &mut Flow,
@@ -184,22 +226,63 @@ fn empty_segment<O: Output>(
     tcp: &TcpHeader,
     ctx: &mut Ctx<'_, O>,
 ) {
-    if tcp.flags.fin() && inspection.in_head() {
+    if !tcp.flags.fin() || tcp.flags.rst() || inspection.is_settled() {
+        return pass(flow, packet, ctx);
+    }
+    let ahead = seq::distance(tcp.seq, inspection.stream.next());
+    if ahead > 0 && !inspection.leap(ahead.unsigned_abs()) {
+        // The server would remember it, and cut the stream there once it has got so far.
+        return hold(inspection, packet, tcp, ahead, ctx);
+    }
+    end_of_stream(flow, inspection, packet, tcp, ctx);
+}
+
+/// A FIN without payload at or before the next expected byte. False: the flow was denied.
+fn end_of_stream<O: Output>(
+    flow: &mut Flow,
+    inspection: &Inspection,
+    packet: &Packet<'_>,
+    tcp: &TcpHeader,
+    ctx: &mut Ctx<'_, O>,
+) -> bool {
+    if ends_in_head(inspection, tcp.seq) {
         let at = Position {
             delivered: inspection.stream.next(),
             sent: segment_end(tcp, 0),
             expected: tcp.ack,
         };
         flow.drop_cache(ctx);
-        let refused = Refused {
-            reason: "head-incomplete",
-            detail: "the connection was closed in the middle of a request head or hello",
-            facts: None,
-            tell: Tell::Reset,
-        };
-        return deny::refuse_stream(flow, at, false, refused, ctx);
+        deny::refuse_stream(flow, at, false, head_incomplete(), ctx);
+        return false;
     }
-    ctx.forward(packet.frame);
+    if fin_fits(inspection, tcp.seq) {
+        pass(flow, packet, ctx);
+    } else {
+        ctx.counters.fin_misplaced += 1;
+    }
+    true
+}
+
+/// Whether the stream would end at `fin`, in the middle of a head.
+fn ends_in_head(inspection: &Inspection, fin: u32) -> bool {
+    fin == inspection.stream.next() && inspection.in_head()
+}
+
+/// Whether the stream may end at `fin`: behind everything that was judged, or inside a body. Anywhere
+/// else the server would be left with the front part of what was judged as a whole.
+fn fin_fits(inspection: &Inspection, fin: u32) -> bool {
+    inspection.is_settled()
+        || fin == inspection.stream.next()
+        || inspection.stream.is_opaque_at(fin)
+}
+
+fn head_incomplete() -> Refused {
+    Refused {
+        reason: "head-incomplete",
+        detail: "the connection was closed in the middle of a request head or hello",
+        facts: None,
+        tell: Tell::Reset,
+    }
 }
 
 /// TLS after its hello, or a switched protocol: the kernel's window has been used up. Once the
@@ -219,7 +302,7 @@ fn beyond_settled<O: Output>(
             ctx,
         );
     }
-    ctx.forward(packet.frame);
+    pass(flow, packet, ctx);
 }
 
 fn hold<O: Output>(
@@ -254,12 +337,20 @@ fn segment<O: Output>(
     let (old, new) = payload.split_at(old_len);
     let old_is_good = old.is_empty() || check_old(flow, inspection, tcp.seq, old, ctx);
     if new.is_empty() {
-        if old_is_good {
-            ctx.forward(packet.frame);
+        if !old_is_good {
+            return true;
         }
+        if tcp.flags.fin() {
+            let fin = TcpHeader {
+                seq: tcp.seq.wrapping_add(seq::span(payload.len())),
+                ..*tcp
+            };
+            return end_of_stream(flow, inspection, packet, &fin, ctx);
+        }
+        pass(flow, packet, ctx);
         return true;
     }
-    if !has_room(flow, inspection, ctx) {
+    if !has_room(flow, inspection, new.len(), ctx) {
         ctx.counters.kept_full += 1;
         return true;
     }
@@ -268,9 +359,9 @@ fn segment<O: Output>(
     }
     update_cache(flow, inspection, ctx);
     if old_is_good {
-        ctx.forward(packet.frame);
+        pass(flow, packet, ctx);
     } else {
-        forward_trimmed(packet, old_len, ctx);
+        forward_trimmed(flow, packet, old_len, ctx);
     }
     true
 }
@@ -284,36 +375,59 @@ fn check_old<O: Output>(
     old: &[u8],
     ctx: &mut Ctx<'_, O>,
 ) -> bool {
-    match inspection.stream.check_old(start, old) {
-        Old::Same => true,
-        Old::Different => {
-            ctx.counters.retransmission_differs += 1;
-            false
-        }
-        Old::Forgotten => {
-            let end = start.wrapping_add(seq::span(old.len()));
-            let acknowledged = server_ack(flow, ctx).is_some_and(|ack| !seq::before(ack, end));
-            ctx.counters.retransmission_unknown += u64::from(!acknowledged);
-            acknowledged
-        }
+    let known = inspection.stream.check_old(start, old);
+    if known == Old::Same {
+        return true;
     }
+    // The server throws away what it has: a keep-alive probe may carry any byte there
+    // (RFC 9293, section 3.8.4).
+    let end = start.wrapping_add(seq::span(old.len()));
+    if believable_ack(flow, inspection, ctx).is_some_and(|ack| !seq::before(ack, end)) {
+        return true;
+    }
+    match known {
+        Old::Forgotten => ctx.counters.retransmission_unknown += 1,
+        Old::Different | Old::Same => ctx.counters.retransmission_differs += 1,
+    }
+    false
 }
 
 /// Makes room among the judged bytes. False: too many are unacknowledged.
-fn has_room<O: Output>(flow: &Flow, inspection: &mut Inspection, ctx: &mut Ctx<'_, O>) -> bool {
-    if inspection.stream.kept_bytes() <= KEPT_SOFT {
+fn has_room<O: Output>(
+    flow: &Flow,
+    inspection: &mut Inspection,
+    new_len: usize,
+    ctx: &mut Ctx<'_, O>,
+) -> bool {
+    let free = ctx.limits.judged_bytes.saturating_sub(*ctx.judged_bytes);
+    if free < new_len.saturating_mul(COPIES) {
+        return false;
+    }
+    let allowance = ctx.limits.kept_bytes_per_flow.min(free / SHARES);
+    if inspection.stream.memory() <= KEPT_SOFT.min(allowance) {
         return true;
     }
-    if let Some(ack) = server_ack(flow, ctx) {
+    if let Some(ack) = believable_ack(flow, inspection, ctx) {
         inspection.stream.acknowledged(ack);
     }
-    inspection.stream.kept_bytes() <= ctx.limits.kept_bytes_per_flow
+    inspection.stream.memory() <= allowance
 }
 
 /// What the server has acknowledged of the client's bytes.
 fn server_ack<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) -> Option<u32> {
     let progress = flow.progress(ctx);
     of_direction(&progress, flow.client_direction().reverse()).max_ack
+}
+
+/// What the server has acknowledged, unless it was never sent: the server did not say that, and
+/// believing it would let judged bytes be replaced. One more than was judged is the FIN.
+fn believable_ack<O: Output>(
+    flow: &Flow,
+    inspection: &Inspection,
+    ctx: &mut Ctx<'_, O>,
+) -> Option<u32> {
+    let next = inspection.stream.next();
+    server_ack(flow, ctx).filter(|ack| inspection.is_settled() || seq::distance(*ack, next) <= 1)
 }
 
 /// Shows new bytes to the inspection. False: the flow was denied.
@@ -328,8 +442,24 @@ fn judge<O: Output>(
     let delivered = inspection.stream.next();
     let first_request = inspection.requests == 0;
     let mut let_through = Vec::new();
-    let outcome = inspection.feed(new, &mut |facts| let_through.push(facts));
+    inspection.calm(ctx.now);
+    let mut outcome = inspection.feed(new, &mut |judged| let_through.push(judged));
+    if outcome.is_ok() && tcp.flags.fin() && inspection.in_head() {
+        outcome = Err(head_incomplete());
+    }
+    inspection.first_ack.get_or_insert(tcp.ack);
+    if outcome.is_ok() && inspection.asks_too_early(tcp.ack, || has_all_now(flow, tcp.ack, ctx)) {
+        let why = tollgate_l7::refusal::SMTP_TOO_EARLY;
+        outcome = Err(Refused::form(why.reason, why.detail));
+    }
     if let Err(refused) = outcome {
+        if inspection.judges.enforced.is_none() {
+            report_let_through(flow, &let_through, ctx);
+            deny::report_unreadable(flow, inspection.judges.audited.as_deref(), &refused, ctx);
+            let read = inspection.stream.next().wrapping_sub(delivered) as usize;
+            inspection.give_up(new.len().saturating_sub(read));
+            return true;
+        }
         count(refused.facts.is_some(), &refused.tell, ctx);
         flow.drop_cache(ctx);
         let at = Position {
@@ -337,24 +467,32 @@ fn judge<O: Output>(
             sent: segment_end(tcp, packet.payload().len()),
             expected: tcp.ack,
         };
-        let may_answer =
-            let_through.is_empty() && (first_request || is_quiet(flow, inspection, tcp.ack));
+        let may_answer = let_through.is_empty()
+            && match refused.tell {
+                // Answers to other streams may be under way, and a stop in them may be anywhere.
+                Tell::Http2 { .. } => first_request && has_all(flow, tcp.ack),
+                _ => first_request || is_quiet(flow, inspection, tcp.ack),
+            };
         deny::refuse_stream(flow, at, may_answer, refused, ctx);
         return false;
+    }
+    if let Some(watch) = &mut inspection.response {
+        watch.starts_at(tcp.ack);
     }
     if let_through.is_empty() {
         return true;
     }
     inspection.last_request_ack = tcp.ack;
-    if let Some(watch) = &mut inspection.response {
-        watch.starts_at(tcp.ack);
-    }
-    for facts in &let_through {
-        count(true, &tell_of(facts), ctx);
-        deny::report_allowed(flow, Some(facts), ctx);
-    }
-    flow.facts = let_through.pop();
+    report_let_through(flow, &let_through, ctx);
+    flow.facts = let_through.pop().map(|judged| judged.facts);
     true
+}
+
+fn report_let_through<O: Output>(flow: &Flow, all: &[Judged], ctx: &mut Ctx<'_, O>) {
+    for judged in all {
+        count(true, &tell_of(&judged.facts), ctx);
+        deny::report_judged(flow, judged, ctx);
+    }
 }
 
 fn tell_of(facts: &L7Facts) -> Tell {
@@ -366,17 +504,29 @@ fn tell_of(facts: &L7Facts) -> Tell {
 
 fn count<O>(judged: bool, tell: &Tell, ctx: &mut Ctx<'_, O>) {
     match tell {
-        Tell::Http { .. } if judged => ctx.counters.http_requests += 1,
+        Tell::Http { .. } | Tell::Http2 { .. } if judged => ctx.counters.http_requests += 1,
         Tell::Tls if judged => ctx.counters.tls_hellos += 1,
-        Tell::Http { .. } | Tell::Tls | Tell::Reset => {}
+        Tell::Http { .. } | Tell::Http2 { .. } | Tell::Tls | Tell::Reset => {}
     }
 }
 
 /// No response can be under way: the client has acknowledged something since its last request,
 /// and everything that the server has sent. (A client that pipelines is reset instead.)
 fn is_quiet(flow: &Flow, inspection: &Inspection, client_ack: u32) -> bool {
+    seq::before(inspection.last_request_ack, client_ack) && has_all(flow, client_ack)
+}
+
+/// The same, when the kernel may have passed more since.
+fn has_all_now<O: Output>(flow: &Flow, client_ack: u32, ctx: &mut Ctx<'_, O>) -> bool {
+    let progress = flow.progress(ctx);
+    let server = of_direction(&progress, flow.client_direction().reverse());
+    server.max_seq == Some(client_ack)
+}
+
+/// The client has everything that the server has sent.
+fn has_all(flow: &Flow, client_ack: u32) -> bool {
     let server = of_direction(&flow.seen, flow.client_direction().reverse());
-    seq::before(inspection.last_request_ack, client_ack) && server.max_seq == Some(client_ack)
+    server.max_seq == Some(client_ack)
 }
 
 /// Brings the kernel's entry in line with the inspection, before the frame that changed it goes
@@ -390,8 +540,26 @@ pub(crate) fn update_cache<O: Output>(
     flow.put_cache(inspection.cache_entry(client_is_local), ctx);
 }
 
+/// Sends a segment of the client on as it came.
+fn pass<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+    note_fin(flow, packet);
+    ctx.forward(packet.frame);
+}
+
+fn note_fin(flow: &mut Flow, packet: &Packet<'_>) {
+    if packet.tcp().is_some_and(|tcp| tcp.flags.fin()) {
+        flow.note_client_fin();
+    }
+}
+
 /// Cuts the first `len` payload bytes off a segment: they are not those that were judged.
-fn forward_trimmed<O: Output>(packet: &Packet<'_>, len: usize, ctx: &mut Ctx<'_, O>) {
+fn forward_trimmed<O: Output>(
+    flow: &mut Flow,
+    packet: &Packet<'_>,
+    len: usize,
+    ctx: &mut Ctx<'_, O>,
+) {
+    note_fin(flow, packet);
     set_scratch(packet, ctx);
     if edit::trim_payload_front(ctx.scratch, &packet.layout, len).is_ok() {
         ctx.counters.trimmed += 1;

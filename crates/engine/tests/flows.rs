@@ -7,7 +7,7 @@ mod sim;
 
 use std::net::SocketAddr;
 
-use sim::{Conn, Gate, POD, SERVER, client_hello, delivered, egress, link, usual};
+use sim::{Conn, Gate, POD, SERVER, client_hello, delivered, egress, fragments, link, usual};
 use tollgate_engine::event::{EventKind, L7Facts};
 use tollgate_engine::limits::Limits;
 use tollgate_wire::build;
@@ -29,15 +29,64 @@ fn tls_leaves_the_engine_after_its_hello() {
     let hello = client_hello("www.Example.com", 0);
     assert_eq!(conn.send(&mut gate, &hello)[0].payload, hello);
     assert!(conn.answer(&mut gate, b"server hello")[0].by_kernel);
-    assert!(conn.send(&mut gate, b"finished")[0].by_kernel);
+    assert!(!conn.send(&mut gate, FINISHED)[0].by_kernel);
+    assert!(conn.send(&mut gate, b"application data")[0].by_kernel);
     let facts = gate.verdicts().last().unwrap().l7.clone();
-    assert_eq!(
-        facts,
-        Some(L7Facts::Tls {
-            sni: Some("www.example.com".into()),
-            alpn: vec![]
-        })
-    );
+    let Some(L7Facts::Tls { sni, version, .. }) = facts else {
+        panic!("{facts:?}")
+    };
+    assert_eq!(sni.as_deref(), Some("www.example.com"));
+    assert_eq!(version, Some(0x0304));
+}
+
+/// `change_cipher_spec` and the start of an encrypted record: no second hello can come.
+const FINISHED: &[u8] = &[20, 3, 3, 0, 1, 1, 23, 3, 3, 0, 2, 1, 2];
+
+#[test]
+fn the_second_hello_after_a_retry_request_is_judged_too() {
+    for (name, allowed) in [("www.example.com", true), ("evil.example.net", false)] {
+        let (mut gate, mut conn) = opened(&usual(), TLS);
+        conn.send(&mut gate, &client_hello("www.example.com", 0));
+        conn.answer(&mut gate, b"hello retry request");
+        let second = [&[20, 3, 3, 0, 1, 1][..], &client_hello(name, 0)].concat();
+        let out = conn.send(&mut gate, &second);
+        let sent: Vec<u8> = out
+            .iter()
+            .filter(|o| o.to == Outbound)
+            .flat_map(|o| o.payload.clone())
+            .collect();
+        assert_eq!(sent == second, allowed, "{name}");
+        assert_eq!(gate.denials().is_empty(), allowed, "{name}");
+        if allowed {
+            assert!(conn.send(&mut gate, b"anything")[0].by_kernel);
+        }
+    }
+}
+
+#[test]
+fn a_client_may_give_up_behind_its_hello() {
+    let (mut gate, mut conn) = opened(&usual(), TLS);
+    conn.send(&mut gate, &client_hello("www.example.com", 0));
+    assert_eq!(conn.fin(&mut gate, true).len(), 1);
+    assert!(gate.denials().is_empty());
+}
+
+#[test]
+fn an_old_number_after_the_end_opens_a_new_connection() {
+    const GOOD: &[u8] = b"GET /v2/ab HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
+    const EVIL: &[u8] = b"GET /admin HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
+    let (mut gate, mut conn) = opened(&usual(), SERVER);
+    let first = conn.client_seq.wrapping_sub(1);
+    conn.send(&mut gate, GOOD);
+    conn.answer(&mut gate, b"HTTP/1.1 200 OK\r\n\r\n");
+    let flags = TcpFlags::RST | TcpFlags::ACK;
+    let frame = conn.frame(true, flags, conn.client_seq, conn.server_seq, b"");
+    gate.arrives(conn.direction, &frame);
+    conn.client_seq = first;
+    conn.open(&mut gate);
+    let out = conn.send(&mut gate, EVIL);
+    assert_eq!(delivered(&out, Outbound), "");
+    assert_eq!(gate.denials().len(), 1);
 }
 
 #[test]
@@ -49,6 +98,7 @@ fn a_hello_in_many_segments_is_put_together() {
         got += conn.send(&mut gate, piece)[0].payload.len();
     }
     assert_eq!(got, hello.len());
+    conn.send(&mut gate, FINISHED);
     assert!(conn.send(&mut gate, b"more")[0].by_kernel);
 }
 
@@ -167,7 +217,7 @@ fn a_new_policy_cuts_what_it_forbids_by_the_recorded_facts() {
         let (mut gate, mut conn) = opened(&usual(), TLS);
         conn.send(&mut gate, &client_hello(name, 0));
         conn.answer(&mut gate, b"data");
-        conn.send(&mut gate, b"data");
+        conn.send(&mut gate, FINISHED);
         let out = gate.set_policy(&narrow);
         assert_eq!(
             out.iter().filter(|o| o.is_rst()).count(),
@@ -298,27 +348,6 @@ fn held_segments_are_bounded() {
     }
     assert!(gate.engine.held_bytes() <= 10_000);
     assert!(gate.engine.counters().held_full > 80);
-}
-
-/// Both fragments of a UDP datagram of the flow, as an IPv4 router would make them.
-fn fragments(frame: &[u8]) -> [Vec<u8>; 2] {
-    const IP: usize = 12 + 18;
-    let mut pieces = [frame[..IP + 20 + 8].to_vec(), frame[..IP + 20].to_vec()];
-    pieces[1].extend_from_slice(&frame[IP + 28..]);
-    for (piece, offset) in pieces.iter_mut().zip([0x2000u16, 1]) {
-        let total = (piece.len() - IP) as u16;
-        piece[IP + 2..IP + 4].copy_from_slice(&total.to_be_bytes());
-        piece[IP + 4..IP + 6].copy_from_slice(&7u16.to_be_bytes());
-        piece[IP + 6..IP + 8].copy_from_slice(&offset.to_be_bytes());
-        piece[IP + 10..IP + 12].fill(0);
-        let sum: u32 = piece[IP..IP + 20]
-            .chunks(2)
-            .map(|w| u32::from(w[0]) << 8 | u32::from(w[1]))
-            .sum();
-        let folded = (sum & 0xffff) + (sum >> 16);
-        piece[IP + 10..IP + 12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
-    }
-    pieces
 }
 
 #[test]

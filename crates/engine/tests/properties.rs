@@ -106,6 +106,7 @@ proptest! {
         }
         gate.wait(4000);
         prop_assert_eq!(gate.engine.held_bytes(), 0);
+        prop_assert_eq!(gate.engine.judged_bytes(), 0);
         prop_assert_eq!(gate.engine.flow_count(), 0);
         prop_assert!(gate.kernel.flows.is_empty());
     }

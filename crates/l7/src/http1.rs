@@ -3,11 +3,13 @@
 //! What is decided where the RFCs leave room:
 //! - Exactly one empty line (CRLF) is tolerated before a request line (RFC 9112 section 2.2).
 //! - Chunk extensions are refused; trailers are read, bounded, and may not name framing fields.
-//! - `Content-Length` frames a body on every method, `GET` included.
+//! - `Content-Length` frames a body on every method; `GET` and `HEAD` with one are refused, since
+//!   servers that expect none (Python's `http.server`) take it for the next request.
+//! - A chunk is smaller than 2 GiB: servers that count in 32 bits would lose the rest.
 //! - `Transfer-Encoding` is `chunked` alone or refused; so is any second `Content-Length`, even an
 //!   equal one.
 //! - A request target in absolute form must name the host that `Host` names.
-//! - An upgrade to HTTP/2 (`h2c`) is refused.
+//! - An upgrade to HTTP/2 (`h2c`) among several protocols is refused.
 
 mod chunked;
 mod fields;
@@ -90,6 +92,9 @@ pub struct Request {
     pub keep_alive: bool,
     /// Bytes of the head, a tolerated empty line before it and the one behind it included.
     pub head_len: usize,
+    /// Header fields as sent, in order, if the reader was told to keep them
+    /// ([`RequestReader::keep_headers`]); bytes that are not UTF-8 are replaced.
+    pub headers: Vec<(String, String)>,
     /// The first [`USER_AGENT_MAX`] bytes of `User-Agent`; bytes that are not UTF-8 are replaced.
     pub user_agent: Option<String>,
 }

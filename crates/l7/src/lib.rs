@@ -1,5 +1,6 @@
-//! Layer-7 recognisers: TLS ClientHello and HTTP/1.x requests, read from one direction of a TCP
-//! stream in pieces of any size.
+//! Layer-7 recognisers: TLS ClientHello, requests for TLS inside another protocol, HTTP/1.x requests
+//! and HTTP/2 in clear text, read from one direction of a TCP stream in pieces of any size, the
+//! ClientHello in QUIC's Initial packets, read from one direction of a UDP flow, and DNS messages.
 //!
 //! Nothing here does I/O or reads a clock. Every recogniser is a state machine that is fed
 //! in-order bytes, answers after each piece, holds no more than a stated number of bytes and does
@@ -12,9 +13,13 @@
 #![forbid(unsafe_code)]
 
 pub mod detect;
+pub mod dns;
 pub mod http1;
+pub mod http2;
+pub mod quic;
 pub mod refusal;
 pub mod response;
+pub mod starttls;
 pub mod tls;
 
 mod buffer;
@@ -23,6 +28,11 @@ mod name;
 
 pub use detect::{DETECT_MAX, Detected, detect};
 pub use http1::{Framing, HttpEvent, PathForm, Request, RequestReader, Step, Version};
+pub use http2::{Grpc, Http2Event, Http2Reader, Http2Request, Http2Step};
+pub use quic::{QuicEvent, QuicReader, QuicVersion, is_long_header};
 pub use refusal::Refusal;
 pub use response::{ResponseProgress, ResponseReader};
-pub use tls::{ClientHello, ClientHelloReader, TlsProgress};
+pub use starttls::{StarttlsEvent, StarttlsProtocol, StarttlsReader, server_agrees};
+pub use tls::{
+    AfterHello, AfterHelloReader, ClientHello, ClientHelloReader, TlsProgress, version_name,
+};

@@ -135,6 +135,7 @@ fn ten_thousand_items() {
         };
         let hello = TlsFacts {
             sni: Some("a.h9999.example.com"),
+            ..Default::default()
         };
         let request = |host: &'static str| HttpFacts {
             method: "GET",
@@ -142,6 +143,7 @@ fn ten_thousand_items() {
             path: "/api/9999/some/where",
             query: Some("a=b"),
             path_ambiguous: false,
+            ..Default::default()
         };
         let took = per_call(|| {
             black_box(set.judge_tls(black_box(&hello)));

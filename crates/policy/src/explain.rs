@@ -8,8 +8,11 @@ use serde::Serialize;
 
 use crate::Side;
 use crate::chain::{Chain, Peers, Rule, Stage};
-use crate::query::{Action, DenyHow, FlowQuery, FlowVerdict, L7Query, L7Verdict, RuleRef};
-use crate::ruleset::RuleSet;
+use crate::names::{Asked, NamePattern};
+use crate::query::{Action, Audited, DenyHow, FlowVerdict, L7Query, L7Verdict, RuleRef};
+use crate::ruleset::{
+    HTTP_DENIED, HTTP_UPGRADE, QUIC, RuleSet, TLS_ALPN, TLS_DENIED, TLS_ECH, TLS_VERSION,
+};
 
 /// A decision and the way to it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,6 +35,10 @@ pub struct Explanation {
     pub not_selecting: Vec<Arc<str>>,
     /// What came of it.
     pub outcome: Outcome,
+    /// What would have come of it if the policies under audit were enforced, as far as one of them
+    /// would have refused or inspected the flow. Never enforced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Outcome>,
 }
 
 /// One rule that was asked, or one stage that had something to say as a whole.
@@ -51,6 +58,9 @@ pub struct Step {
     pub action: Option<Action>,
     /// Whether the rule matched on L3/L4.
     pub matched: bool,
+    /// The policy is under audit: the rule does not decide, whether it matches or not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub audit: bool,
     /// Why, or why not.
     pub why: String,
 }
@@ -101,9 +111,11 @@ pub(crate) fn explain(
     endpoint: &str,
     chain: &Chain,
     policies: &[Arc<str>],
-    query: &FlowQuery,
+    asked: Asked<'_>,
     l7: Option<&L7Query<'_>>,
 ) -> Explanation {
+    let query = asked.query;
+    let decision = chain.decide_audited_naive(asked);
     Explanation {
         endpoint: endpoint.to_owned(),
         side: query.side,
@@ -111,16 +123,27 @@ pub(crate) fn explain(
         remote: query.remote,
         protocol: query.protocol,
         destination_port: query.destination_port(),
-        steps: steps(chain, query),
+        steps: steps(chain, asked),
         not_selecting: not_selecting(chain, policies),
-        outcome: outcome(&chain.decide_naive(query), l7),
+        outcome: outcome(&decision.verdict, l7),
+        audit: decision.audit.as_ref().and_then(|a| audited(a, l7)),
     }
+}
+
+/// What a policy under audit would have said, unless it would have let the flow pass.
+fn audited(audited: &Audited, l7: Option<&L7Query<'_>>) -> Option<Outcome> {
+    let verdict = match audited {
+        Audited::Deny(denial) => FlowVerdict::Deny(denial.clone()),
+        Audited::Inspect(set) => FlowVerdict::Inspect(set.clone()),
+    };
+    let outcome = outcome(&verdict, l7);
+    (outcome.verdict != Verdict::Allowed).then_some(outcome)
 }
 
 fn not_selecting(chain: &Chain, policies: &[Arc<str>]) -> Vec<Arc<str>> {
     let mut selecting = std::collections::HashSet::new();
     for stage in [&chain.antrea, &chain.kubernetes, &chain.baseline] {
-        selecting.extend(stage.rules.iter().map(|rule| rule.info.policy().clone()));
+        selecting.extend(stage.rules().iter().map(|rule| rule.info.policy().clone()));
     }
     selecting.extend(chain.isolated_by.iter().cloned());
     policies
@@ -131,18 +154,27 @@ fn not_selecting(chain: &Chain, policies: &[Arc<str>]) -> Vec<Arc<str>> {
 }
 
 /// Mirrors [`Chain::decide`], and stops where it stops.
-fn steps(chain: &Chain, query: &FlowQuery) -> Vec<Step> {
+fn steps(chain: &Chain, asked: Asked<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    match stage_steps("antrea", &chain.antrea, query, &mut steps) {
+    let mut noted = false;
+    match stage_steps("antrea", &chain.antrea, asked, &mut steps, &mut noted) {
         Some(Action::Pass) | None => {}
         Some(_) => return steps,
     }
     if chain.isolated_by.is_empty() {
-        stage_steps("baseline", &chain.baseline, query, &mut steps);
+        stage_steps("baseline", &chain.baseline, asked, &mut steps, &mut noted);
         return steps;
     }
-    if stage_steps("kubernetes", &chain.kubernetes, query, &mut steps).is_none() {
-        let exempt = chain.isolation.exempts(query);
+    if stage_steps(
+        "kubernetes",
+        &chain.kubernetes,
+        asked,
+        &mut steps,
+        &mut noted,
+    )
+    .is_none()
+    {
+        let exempt = chain.isolation.exempts(asked.query);
         let why = match exempt {
             true => "isolates the endpoint, but traffic with its own node is always allowed",
             false => "isolates the endpoint, and no rule of any policy allows the flow",
@@ -155,21 +187,28 @@ fn steps(chain: &Chain, query: &FlowQuery) -> Vec<Step> {
             rule: None,
             action: None,
             matched: !exempt,
+            audit: false,
             why: why.to_owned(),
         }));
     }
     steps
 }
 
-/// Asks the rules of a stage up to the first that matches; returns its action.
+/// Asks the rules of a stage up to the first that matches; returns its action. Of rules under audit
+/// only those up to the first that matches are asked, in any stage; `noted` says that it was found.
 fn stage_steps(
     name: &'static str,
     stage: &Stage,
-    query: &FlowQuery,
+    asked: Asked<'_>,
     steps: &mut Vec<Step>,
+    noted: &mut bool,
 ) -> Option<Action> {
-    for rule in &stage.rules {
-        let matched = rule.matches(query);
+    for rule in stage.rules() {
+        let audit = rule.info.audit();
+        if audit && *noted {
+            continue;
+        }
+        let matched = rule.matches(asked);
         steps.push(Step {
             stage: name,
             tier: rule.tier.clone(),
@@ -178,16 +217,23 @@ fn stage_steps(
             rule: Some(rule.info.rule().clone()),
             action: Some(rule.info.action()),
             matched,
-            why: why(rule, query, matched),
+            audit,
+            why: why(rule, asked, matched),
         });
-        if matched {
+        *noted |= audit && matched;
+        if matched && !audit {
             return Some(rule.info.action());
         }
     }
     None
 }
 
-fn why(rule: &Rule, query: &FlowQuery, matched: bool) -> String {
+fn why(rule: &Rule, asked: Asked<'_>, matched: bool) -> String {
+    if matched && rule.info.audit() {
+        return "matches, but its policy is under audit: it is reported and does not decide"
+            .to_owned();
+    }
+    let query = asked.query;
     if matched {
         return match (rule.info.action(), &rule.l7) {
             (Action::Pass, _) => {
@@ -198,7 +244,7 @@ fn why(rule: &Rule, query: &FlowQuery, matched: bool) -> String {
         }
         .to_owned();
     }
-    if rule.matches_peer(query) {
+    if rule.matches_peer(asked) {
         return match query.destination_port() {
             0 => format!(
                 "protocol {} is not among its ports and protocols",
@@ -211,6 +257,14 @@ fn why(rule: &Rule, query: &FlowQuery, matched: bool) -> String {
         };
     }
     match &rule.peers {
+        Peers::Set(set) if !set.names.is_empty() => {
+            let names: Vec<_> = set.names.iter().map(NamePattern::as_str).collect();
+            format!(
+                "{} is not known as {}, nor is it among its other peers",
+                query.remote,
+                names.join(" or ")
+            )
+        }
         Peers::Set(set) if set.addresses.is_empty() && set.blocks.is_empty() => {
             "its peers select no known pod".to_owned()
         }
@@ -255,6 +309,18 @@ fn allowed(
     }
 }
 
+fn why_not(reason: &'static str) -> &'static str {
+    match reason {
+        HTTP_DENIED | TLS_DENIED => "the rule matches, and a Deny item of its l7Protocols does",
+        HTTP_UPGRADE => "an item would match, but it denies to upgrade the connection",
+        TLS_ALPN => "an item has the name, but not every protocol that the client offers",
+        TLS_VERSION => "an item has the name, but asks for a higher TLS version",
+        TLS_ECH => "an item has the name, but denies encrypted ClientHellos",
+        QUIC => "an item has the name, but denies QUIC",
+        _ => "the rule matches, and none of its l7Protocols does",
+    }
+}
+
 fn l7_outcome(set: &RuleSet, l7: Option<&L7Query<'_>>) -> Outcome {
     let judged = match l7 {
         None => None,
@@ -268,7 +334,7 @@ fn l7_outcome(set: &RuleSet, l7: Option<&L7Query<'_>>) -> Outcome {
             return allowed(Some(rule), "rule", Some(item), &detail);
         }
         Some(L7Verdict::Deny { reason }) => {
-            let detail = "the rule matches, and none of its l7Protocols does";
+            let detail = why_not(reason);
             (Verdict::Denied, reason, Some(DenyHow::Reject), detail)
         }
         None => (

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::chain::{Peers, Ports, Rule, ServiceMatch};
-use crate::query::FlowQuery;
+use crate::names::Asked;
 
 /// Set in an entry if the rule itself must be asked.
 const CONDITIONAL: u32 = 1 << 31;
@@ -66,14 +66,15 @@ impl FlowIndex {
     }
 
     /// The first of the rules that matches. They must be those that the index was built from.
-    pub(crate) fn first<'r>(&self, rules: &'r [Arc<Rule>], query: &FlowQuery) -> Option<&'r Rule> {
+    pub(crate) fn first<'r>(&self, rules: &'r [Arc<Rule>], asked: Asked<'_>) -> Option<&'r Rule> {
+        let query = asked.query;
         if self.entries.is_empty() {
             return None;
         }
         let mut best = rules.len() as u32;
-        self.search(ANYONE, rules, query, &mut best);
+        self.search(ANYONE, rules, asked, &mut best);
         if let Some(atom) = self.addresses.get(&query.remote) {
-            self.search(*atom, rules, query, &mut best);
+            self.search(*atom, rules, asked, &mut best);
         }
         match query.remote {
             IpAddr::V4(address) => {
@@ -81,7 +82,7 @@ impl FlowIndex {
                 for length in &self.v4.lengths {
                     let network = bits & mask_v4(*length);
                     if let Some(atom) = self.v4.atoms.get(&(*length, network)) {
-                        self.search(*atom, rules, query, &mut best);
+                        self.search(*atom, rules, asked, &mut best);
                     }
                 }
             }
@@ -90,7 +91,7 @@ impl FlowIndex {
                 for length in &self.v6.lengths {
                     let network = bits & mask_v6(*length);
                     if let Some(atom) = self.v6.atoms.get(&(*length, network)) {
-                        self.search(*atom, rules, query, &mut best);
+                        self.search(*atom, rules, asked, &mut best);
                     }
                 }
             }
@@ -98,7 +99,8 @@ impl FlowIndex {
         rules.get(best as usize).map(|rule| &**rule)
     }
 
-    fn search(&self, atom: u32, rules: &[Arc<Rule>], query: &FlowQuery, best: &mut u32) {
+    fn search(&self, atom: u32, rules: &[Arc<Rule>], asked: Asked<'_>, best: &mut u32) {
+        let query = asked.query;
         let mut lengths = self.lengths.get(atom as usize).copied().unwrap_or_default();
         while lengths != 0 {
             let length = lengths.trailing_zeros() as u8;
@@ -112,13 +114,13 @@ impl FlowIndex {
                     .entries
                     .get(*start as usize..*end as usize)
                     .unwrap_or_default();
-                search_list(list, rules, query, best);
+                search_list(list, rules, asked, best);
             }
         }
     }
 }
 
-fn search_list(list: &[u32], rules: &[Arc<Rule>], query: &FlowQuery, best: &mut u32) {
+fn search_list(list: &[u32], rules: &[Arc<Rule>], asked: Asked<'_>, best: &mut u32) {
     for entry in list {
         let number = entry & !CONDITIONAL;
         if number >= *best {
@@ -128,7 +130,7 @@ fn search_list(list: &[u32], rules: &[Arc<Rule>], query: &FlowQuery, best: &mut 
         if sure
             || rules
                 .get(number as usize)
-                .is_some_and(|rule| rule.matches(query))
+                .is_some_and(|rule| rule.matches(asked))
         {
             *best = number;
             return;
@@ -205,6 +207,10 @@ impl Builder {
                     }
                     if let Some(users) = self.users.get_mut(id as usize) {
                         users.push(number);
+                    }
+                    // Which addresses a name stands for is known when the rule is asked.
+                    if !set.names.is_empty() {
+                        self.enter(ANYONE, number, slots, true);
                     }
                     for block in &set.blocks {
                         let atom = self.block_atom(&block.cidr);

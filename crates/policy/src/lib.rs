@@ -14,7 +14,8 @@
 //!
 //! Rules are asked in the order of Antrea: tier, policy priority, position; then Kubernetes
 //! policies, then the baseline tier. Policies of the same tier and priority are asked
-//! ClusterNetworkPolicies first, then by namespace and name.
+//! ClusterNetworkPolicies first, then by namespace and name. Policies under audit keep their place
+//! but decide nothing: [`EndpointPolicy::decide_audited`] also tells what they would have said.
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
@@ -27,10 +28,13 @@ mod diagnostic;
 mod endpoint;
 mod explain;
 mod index;
+mod item;
 mod model;
+mod names;
 mod pattern;
 mod query;
 mod ruleset;
+mod schema;
 mod set;
 mod yaml;
 
@@ -39,11 +43,12 @@ pub use diagnostic::Diagnostic;
 pub use endpoint::EndpointPolicy;
 pub use explain::{Explanation, Outcome, Step, Verdict};
 pub use query::{
-    Action, Denial, DenyHow, FlowQuery, FlowVerdict, HttpFacts, L7Query, L7Verdict, RuleRef,
-    TlsFacts,
+    Action, Audited, Decision, Denial, DenyHow, FlowQuery, FlowVerdict, HttpFacts, L7Query,
+    L7Verdict, RuleRef, TlsFacts,
 };
 pub use ruleset::RuleSet;
-pub use set::{PolicyInfo, PolicySet, Summary};
+pub use schema::json_schema;
+pub use set::{Enforcement, PolicyInfo, PolicySet, Summary};
 
 /// Who opened a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -7,7 +7,8 @@ use ipnet::IpNet;
 
 use crate::Side;
 use crate::diagnostic::Place;
-use crate::pattern::Pattern;
+use crate::item::L7Item;
+use crate::names::NamePattern;
 use crate::query::Action;
 
 /// Labels of an object.
@@ -193,6 +194,8 @@ pub(crate) struct Policy {
     /// Kubernetes only: the directions in which the selected pods are isolated.
     pub(crate) isolates: Vec<Side>,
     pub(crate) rules: Vec<Rule>,
+    /// `enforcement: audit`: reported, never enforced.
+    pub(crate) audit: bool,
 }
 
 /// Where a policy stands among the others.
@@ -234,6 +237,8 @@ pub(crate) enum Peer {
     Pods(PodSelection),
     Group(Located<String>),
     Block(IpBlock),
+    /// Addresses that the endpoint was told for such names; egress only.
+    Fqdn(NamePattern),
 }
 
 /// One entry of `ports` or `protocols`.
@@ -263,17 +268,4 @@ pub(crate) enum PortMatch {
     Range(u16, u16),
     /// A container port's name at the destination pod.
     Name(String),
-}
-
-/// One entry of `l7Protocols`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum L7Item {
-    Http {
-        host: Pattern,
-        method: Option<&'static str>,
-        path: Pattern,
-    },
-    Tls {
-        sni: Pattern,
-    },
 }

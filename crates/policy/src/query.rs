@@ -61,7 +61,27 @@ pub enum FlowVerdict {
     Allow(Option<RuleRef>),
     /// Refuse it.
     Deny(Denial),
-    /// TCP, and the deciding rule has `l7Protocols`: judge what the flow carries.
+    /// TCP, or UDP under a rule with tls items (QUIC), and the deciding rule has `l7Protocols`: judge
+    /// what the flow carries.
+    Inspect(Arc<RuleSet>),
+}
+
+/// [`FlowVerdict`] and what policies under audit would have said.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// What becomes of the flow; policies under audit have no part in it.
+    pub verdict: FlowVerdict,
+    /// What the first matching rule of a policy under audit would have done, if it is asked before
+    /// the rule that decides. `None`: no such rule matches, or it would let the flow pass.
+    pub audit: Option<Audited>,
+}
+
+/// What a rule of a policy with `enforcement: audit` would have done to a flow.
+#[derive(Clone, Debug)]
+pub enum Audited {
+    /// It would have refused the flow.
+    Deny(Denial),
+    /// It would have judged what the flow carries: ask these rules, but only to report.
     Inspect(Arc<RuleSet>),
 }
 
@@ -75,7 +95,8 @@ pub struct Denial {
     /// How the opener learns of it.
     pub how: DenyHow,
     /// Stable word: `rule` (a rule says Drop or Reject), `no-rule-matches` (isolated by a Kubernetes
-    /// NetworkPolicy), `l7-needs-tcp` (an L7 rule matched a flow that is not TCP).
+    /// NetworkPolicy), `l7-needs-tcp` (an L7 rule matched a flow that cannot be inspected for
+    /// it: not TCP, and not UDP under a rule with tls items).
     pub reason: &'static str,
     /// The same for people; empty if the reason says it all.
     pub detail: &'static str,
@@ -127,6 +148,7 @@ pub(crate) struct RuleInfo {
     pub(crate) action: Action,
     pub(crate) logged: bool,
     pub(crate) log_label: Option<Arc<str>>,
+    pub(crate) audit: bool,
 }
 
 impl RuleRef {
@@ -155,6 +177,11 @@ impl RuleRef {
     pub fn log_label(&self) -> Option<&Arc<str>> {
         self.0.log_label.as_ref()
     }
+
+    /// The policy is under audit (`enforcement: audit`): the rule is reported and never enforced.
+    pub fn audit(&self) -> bool {
+        self.0.audit
+    }
 }
 
 impl PartialEq for RuleRef {
@@ -167,7 +194,7 @@ impl PartialEq for RuleRef {
 impl Eq for RuleRef {}
 
 /// One HTTP request, as far as policy cares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HttpFacts<'a> {
     /// Method as sent; compared whole and with case (RFC 9110, 9.1).
     pub method: &'a str,
@@ -179,13 +206,29 @@ pub struct HttpFacts<'a> {
     pub query: Option<&'a str>,
     /// Two servers might read the path differently: no item with a path matches.
     pub path_ambiguous: bool,
+    /// Header fields in the order sent, values without surrounding blanks. Only those that
+    /// [`RuleSet::wanted_headers`] names are looked at.
+    pub headers: &'a [(String, String)],
+    /// Service and method if this is a gRPC request; `None` matches no grpc item.
+    pub grpc: Option<(&'a str, &'a str)>,
+    /// The request asks to leave HTTP: `Upgrade`, or the method CONNECT.
+    pub upgrade: bool,
 }
 
 /// One TLS ClientHello, as far as policy cares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TlsFacts<'a> {
     /// Server name in any case, with or without trailing dot; `None` if the hello has none.
     pub sni: Option<&'a str>,
+    /// Application protocols offered (RFC 7301), in order; empty if the hello offers none.
+    pub alpn: &'a [String],
+    /// Highest version offered, as on the wire: 0x0303 is TLS 1.2, 0x0304 TLS 1.3. `None` if it is
+    /// not known: then no item with `minVersion` matches.
+    pub version: Option<u16>,
+    /// The hello has an encrypted ClientHello inside (ECH), so that `sni` is only its outer name.
+    pub ech: bool,
+    /// The hello came in QUIC.
+    pub quic: bool,
 }
 
 /// L7 facts to explain a decision with.
@@ -202,13 +245,14 @@ pub enum L7Query<'a> {
 pub enum L7Verdict {
     /// Forward it.
     Allow {
-        /// Index of the first matching item in the rule's `l7Protocols`.
+        /// Index of the first matching Allow item in the rule's `l7Protocols`.
         item: usize,
     },
     /// Refuse it.
     Deny {
-        /// Stable word: `http-no-rule-matches`, `http-ambiguous-path`,
-        /// `tls-sni-no-rule-matches`, `tls-no-sni`.
+        /// Stable word: `http-no-rule-matches`, `http-ambiguous-path`, `http-denied-by-item`,
+        /// `http-upgrade-denied`, `tls-sni-no-rule-matches`, `tls-no-sni`, `tls-denied-by-item`,
+        /// `tls-alpn-not-allowed`, `tls-version-too-low`, `tls-ech-denied`, `quic-denied`.
         reason: &'static str,
     },
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use crate::model::L7Item;
+use crate::item::{HttpFit, L7Item, Request, TlsFit};
 use crate::pattern::{Pattern, PatternIndex};
 use crate::query::{HttpFacts, L7Verdict, RuleRef, TlsFacts};
 
@@ -11,29 +11,77 @@ use crate::query::{HttpFacts, L7Verdict, RuleRef, TlsFacts};
 pub(crate) const HTTP_NO_RULE: &str = "http-no-rule-matches";
 /// Items would match, but for a path that two servers may read differently.
 pub(crate) const HTTP_AMBIGUOUS: &str = "http-ambiguous-path";
+/// A Deny item matches the request.
+pub(crate) const HTTP_DENIED: &str = "http-denied-by-item";
+/// An item would match, but for `upgrade: Deny`.
+pub(crate) const HTTP_UPGRADE: &str = "http-upgrade-denied";
 /// No item of the rule matches the server name.
 pub(crate) const TLS_NO_RULE: &str = "tls-sni-no-rule-matches";
 /// The ClientHello has no server name and the rule does not allow that.
 pub(crate) const TLS_NO_SNI: &str = "tls-no-sni";
+/// A Deny item matches the ClientHello.
+pub(crate) const TLS_DENIED: &str = "tls-denied-by-item";
+/// Items have the name, but the client offers a protocol that they do not list, or none.
+pub(crate) const TLS_ALPN: &str = "tls-alpn-not-allowed";
+/// Items have the name, but the client offers no version as high as they ask for.
+pub(crate) const TLS_VERSION: &str = "tls-version-too-low";
+/// Items have the name, but for `ech: Deny`.
+pub(crate) const TLS_ECH: &str = "tls-ech-denied";
+/// Items have the name, but for `quic: Deny`.
+pub(crate) const QUIC: &str = "quic-denied";
 
-/// The compiled `l7Protocols` of one rule. A request or ClientHello is allowed if any item matches
-/// it; an http item never matches a ClientHello, nor a tls item a request.
+/// The compiled `l7Protocols` of one rule. A request or ClientHello is refused if a Deny item
+/// matches it, and else allowed if any other item does; an http item never matches a ClientHello,
+/// nor a tls item a request.
+///
+/// Allow items that say no more than Antrea's can are found by an index, whatever their number.
+/// The others are tried one by one: Deny items before it, further Allow items after it, so that
+/// each costs a comparison per request.
 #[derive(Debug)]
 pub struct RuleSet {
     rule: RuleRef,
     items: Vec<L7Item>,
-    http: Option<HttpIndex>,
-    tls: Option<TlsIndex>,
+    http: OneByOne,
+    http_index: Option<HttpIndex>,
+    tls: OneByOne,
+    tls_index: Option<TlsIndex>,
+    wanted_headers: Box<[Box<str>]>,
+}
+
+/// The items of a protocol that are not in its index, by number and in order.
+#[derive(Debug, Default)]
+struct OneByOne {
+    deny: Vec<usize>,
+    allow: Vec<usize>,
+}
+
+impl OneByOne {
+    fn new(items: &[L7Item], plain: impl Fn(&L7Item) -> Option<bool>) -> Self {
+        let mut lists = Self::default();
+        for (number, item) in items.iter().enumerate() {
+            match (plain(item), item.deny) {
+                (None, _) | (Some(true), false) => {}
+                (Some(_), true) => lists.deny.push(number),
+                (Some(false), false) => lists.allow.push(number),
+            }
+        }
+        lists
+    }
 }
 
 impl RuleSet {
     pub(crate) fn new(rule: RuleRef, items: Vec<L7Item>) -> Self {
-        let (http, tls) = (HttpIndex::new(&items), TlsIndex::new(&items));
+        let (http_index, tls_index) = (HttpIndex::new(&items), TlsIndex::new(&items));
+        let plain_http = |item: &L7Item| Some(item.http()?.more.is_none());
+        let plain_tls = |item: &L7Item| Some(item.tls()?.more.is_none());
         Self {
             rule,
+            http: OneByOne::new(&items, plain_http),
+            http_index,
+            tls: OneByOne::new(&items, plain_tls),
+            tls_index,
+            wanted_headers: wanted_headers(&items),
             items,
-            http,
-            tls,
         }
     }
 
@@ -42,30 +90,62 @@ impl RuleSet {
         &self.rule
     }
 
-    /// Whether any item is about HTTP: if not, a request is never allowed.
+    /// Whether any item allows HTTP: if not, a request is never allowed.
     pub fn wants_http(&self) -> bool {
-        self.http.is_some()
+        self.http_index.is_some() || !self.http.allow.is_empty()
     }
 
-    /// Whether any item is about TLS: if not, a ClientHello is never allowed.
+    /// Whether any item allows TLS: if not, a ClientHello is never allowed.
     pub fn wants_tls(&self) -> bool {
-        self.tls.is_some()
+        self.tls_index.is_some() || !self.tls.allow.is_empty()
+    }
+
+    /// The header fields that items look at, in lower case and sorted, each once.
+    pub fn wanted_headers(&self) -> &[Box<str>] {
+        &self.wanted_headers
     }
 
     /// Judges one HTTP request.
     pub fn judge_http(&self, facts: &HttpFacts<'_>) -> L7Verdict {
         let host = normal_host(facts.host);
-        let found = self.http.as_ref().map(|index| index.find(&host, facts));
-        http_verdict(found.unwrap_or_default())
+        let request = Request::new(facts, absent_if_empty(&host));
+        for number in &self.http.deny {
+            if let Some(reason) = self.denies_http(*number, &request) {
+                return L7Verdict::Deny { reason };
+            }
+        }
+        let index = self.http_index.as_ref();
+        let mut found = index
+            .map(|index| index.find(&host, facts))
+            .unwrap_or_default();
+        for number in &self.http.allow {
+            if found.item.is_some_and(|first| first < *number) {
+                break;
+            }
+            self.allows_http(*number, &request, &mut found);
+        }
+        http_verdict(found)
     }
 
     /// Judges one TLS ClientHello.
     pub fn judge_tls(&self, facts: &TlsFacts<'_>) -> L7Verdict {
         let name = facts.sni.map(normal_name);
-        let found = self
-            .tls
-            .as_ref()
-            .and_then(|index| index.find(name.as_deref()));
+        let name = name.as_deref();
+        let denies = |number: &&usize| self.denies_tls(**number, name, facts);
+        if self.tls.deny.iter().find(denies).is_some() {
+            return L7Verdict::Deny { reason: TLS_DENIED };
+        }
+        let index = self.tls_index.as_ref();
+        let mut found = TlsFound {
+            item: index.and_then(|index| index.find(name)),
+            missed: None,
+        };
+        for number in &self.tls.allow {
+            if found.item.is_some_and(|first| first < *number) {
+                break;
+            }
+            self.allows_tls(*number, name, facts, &mut found);
+        }
         tls_verdict(found, name.is_some())
     }
 
@@ -73,27 +153,14 @@ impl RuleSet {
     #[doc(hidden)]
     pub fn judge_http_naive(&self, facts: &HttpFacts<'_>) -> L7Verdict {
         let host = normal_host(facts.host);
+        let request = Request::new(facts, absent_if_empty(&host));
+        let deny = self.numbers(true);
+        if let Some(reason) = deny.filter_map(|n| self.denies_http(n, &request)).next() {
+            return L7Verdict::Deny { reason };
+        }
         let mut found = Found::default();
-        for (number, item) in self.items.iter().enumerate() {
-            let L7Item::Http {
-                host: pattern,
-                method,
-                path,
-            } = item
-            else {
-                continue;
-            };
-            if !pattern.matches(absent_if_empty(&host)) || method.is_some_and(|m| m != facts.method)
-            {
-                continue;
-            }
-            if *path == Pattern::Any {
-                found.item = found.item.or(Some(number));
-            } else if facts.path_ambiguous {
-                found.ambiguous = true;
-            } else if path.matches(Some(&Target::new(facts).text_for(path))) {
-                found.item = found.item.or(Some(number));
-            }
+        for number in self.numbers(false) {
+            self.allows_http(number, &request, &mut found);
         }
         http_verdict(found)
     }
@@ -102,33 +169,103 @@ impl RuleSet {
     #[doc(hidden)]
     pub fn judge_tls_naive(&self, facts: &TlsFacts<'_>) -> L7Verdict {
         let name = facts.sni.map(normal_name);
-        let found = self.items.iter().position(|item| match item {
-            L7Item::Tls { sni } => sni.matches(name.as_deref()),
-            L7Item::Http { .. } => false,
-        });
+        let name = name.as_deref();
+        if self.numbers(true).any(|n| self.denies_tls(n, name, facts)) {
+            return L7Verdict::Deny { reason: TLS_DENIED };
+        }
+        let mut found = TlsFound::default();
+        for number in self.numbers(false) {
+            self.allows_tls(number, name, facts, &mut found);
+        }
         tls_verdict(found, name.is_some())
     }
+
+    fn numbers(&self, deny: bool) -> impl Iterator<Item = usize> {
+        let numbered = self.items.iter().enumerate();
+        numbered.filter_map(move |(number, item)| (item.deny == deny).then_some(number))
+    }
+
+    /// Why a Deny item refuses the request, if it does: also in doubt.
+    fn denies_http(&self, number: usize, request: &Request<'_>) -> Option<&'static str> {
+        match self.items.get(number)?.http()?.fit(request) {
+            HttpFit::No | HttpFit::Upgrade => None,
+            HttpFit::Yes | HttpFit::Unsure => Some(HTTP_DENIED),
+            HttpFit::AmbiguousPath => Some(HTTP_AMBIGUOUS),
+        }
+    }
+
+    fn allows_http(&self, number: usize, request: &Request<'_>, found: &mut Found) {
+        let Some(item) = self.items.get(number).and_then(L7Item::http) else {
+            return;
+        };
+        match item.fit(request) {
+            HttpFit::No | HttpFit::Unsure => {}
+            HttpFit::Yes => {
+                found.item = Some(found.item.map_or(number, |first| first.min(number)));
+            }
+            HttpFit::AmbiguousPath => found.ambiguous = true,
+            HttpFit::Upgrade => found.upgrade = true,
+        }
+    }
+
+    fn denies_tls(&self, number: usize, name: Option<&str>, facts: &TlsFacts<'_>) -> bool {
+        let item = self.items.get(number).and_then(L7Item::tls);
+        item.is_some_and(|item| item.denies(name, facts))
+    }
+
+    fn allows_tls(
+        &self,
+        number: usize,
+        name: Option<&str>,
+        facts: &TlsFacts<'_>,
+        found: &mut TlsFound,
+    ) {
+        let Some(item) = self.items.get(number).and_then(L7Item::tls) else {
+            return;
+        };
+        let missed = match item.fit(name, facts) {
+            TlsFit::No => return,
+            TlsFit::Yes => {
+                found.item = Some(found.item.map_or(number, |first| first.min(number)));
+                return;
+            }
+            TlsFit::Quic => QUIC,
+            TlsFit::Ech => TLS_ECH,
+            TlsFit::Version => TLS_VERSION,
+            TlsFit::Alpn => TLS_ALPN,
+        };
+        found.missed = found.missed.or(Some(missed));
+    }
+}
+
+fn wanted_headers(items: &[L7Item]) -> Box<[Box<str>]> {
+    let more = items.iter().filter_map(|item| item.http()?.more.as_ref());
+    let names = more.flat_map(|more| more.headers.iter().map(|header| header.name.clone()));
+    let sorted: std::collections::BTreeSet<Box<str>> = names.collect();
+    sorted.into_iter().collect()
 }
 
 fn http_verdict(found: Found) -> L7Verdict {
-    match found.item {
-        Some(item) => L7Verdict::Allow { item },
-        None if found.ambiguous => L7Verdict::Deny {
-            reason: HTTP_AMBIGUOUS,
-        },
-        None => L7Verdict::Deny {
-            reason: HTTP_NO_RULE,
-        },
-    }
+    let reason = match found {
+        Found {
+            item: Some(item), ..
+        } => return L7Verdict::Allow { item },
+        Found {
+            ambiguous: true, ..
+        } => HTTP_AMBIGUOUS,
+        Found { upgrade: true, .. } => HTTP_UPGRADE,
+        Found { .. } => HTTP_NO_RULE,
+    };
+    L7Verdict::Deny { reason }
 }
 
-fn tls_verdict(found: Option<usize>, named: bool) -> L7Verdict {
-    match found {
+fn tls_verdict(found: TlsFound, named: bool) -> L7Verdict {
+    let none = if named { TLS_NO_RULE } else { TLS_NO_SNI };
+    match found.item {
         Some(item) => L7Verdict::Allow { item },
-        None if named => L7Verdict::Deny {
-            reason: TLS_NO_RULE,
+        None => L7Verdict::Deny {
+            reason: found.missed.unwrap_or(none),
         },
-        None => L7Verdict::Deny { reason: TLS_NO_SNI },
     }
 }
 
@@ -190,14 +327,6 @@ impl<'a> Target<'a> {
             whole: None,
         }
     }
-
-    /// The query only counts for a pattern that has a `?` itself.
-    fn text_for(&self, pattern: &Pattern) -> Cow<'_, str> {
-        match &self.whole {
-            Some(whole) if pattern.mentions('?') => Cow::Borrowed(whole),
-            _ => Cow::Borrowed(self.path),
-        }
-    }
 }
 
 /// What a search has found so far.
@@ -207,6 +336,17 @@ struct Found {
     item: Option<usize>,
     /// An item was passed over for an ambiguous path alone.
     ambiguous: bool,
+    /// An item was passed over for `upgrade: Deny` alone.
+    upgrade: bool,
+}
+
+/// What a search among tls items has found so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct TlsFound {
+    /// First matching item.
+    item: Option<usize>,
+    /// Why the first item with the right name was passed over.
+    missed: Option<&'static str>,
 }
 
 impl Found {
@@ -231,14 +371,16 @@ impl HttpIndex {
         let mut hosts = Numbered::default();
         let mut members: Vec<Vec<(u32, Option<&'static str>, &Pattern)>> = Vec::new();
         for (number, item) in (0u32..).zip(items) {
-            let L7Item::Http { host, method, path } = item else {
+            let Some(item) = item.http().filter(|http| !item.deny && http.more.is_none()) else {
                 continue;
             };
-            let bucket = hosts.number(host);
+            let bucket = hosts.number(&item.host);
             if bucket == members.len() {
                 members.push(Vec::new());
             }
-            members.get_mut(bucket)?.push((number, *method, path));
+            members
+                .get_mut(bucket)?
+                .push((number, item.method, &item.path));
         }
         let buckets: Vec<_> = members
             .iter()
@@ -401,8 +543,10 @@ impl TlsIndex {
         let mut names = Numbered::default();
         let mut firsts = Vec::new();
         for (number, item) in (0u32..).zip(items) {
-            let L7Item::Tls { sni } = item else { continue };
-            if names.number(sni) == firsts.len() {
+            let Some(item) = item.tls().filter(|tls| !item.deny && tls.more.is_none()) else {
+                continue;
+            };
+            if names.number(&item.sni) == firsts.len() {
                 firsts.push(number);
             }
         }

@@ -34,6 +34,19 @@ pub struct PolicyInfo {
     pub ingress_rules: usize,
     /// Endpoints that the policy, or one of its rules, applies to.
     pub applied_to: usize,
+    /// Whether the policy decides, or is only reported.
+    pub enforcement: Enforcement,
+}
+
+/// What becomes of a policy's verdicts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Enforcement {
+    /// They decide.
+    #[default]
+    Enforce,
+    /// They are reported; flows are judged as if the policy was not there.
+    Audit,
 }
 
 /// How many there are of each kind.

@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{WORLD, acnp, endpoint, k8s, named};
+use std::sync::Arc;
+
+use common::{WORLD, endpoint, k8s, named};
 use proptest::prelude::*;
 use tollgate_policy::{CompileOptions, FlowQuery, Side, SourceFile, compile};
 
@@ -31,6 +33,17 @@ fn antrea_peer() -> impl Strategy<Value = String> {
         1 => Just("{namespaces: {match: Self}}".to_owned()),
         1 => Just("{namespaces: {sameLabels: [team]}}".to_owned()),
     ]
+}
+
+/// Names stand for addresses in egress rules only.
+fn peer_of(side: Side) -> BoxedStrategy<String> {
+    match side {
+        Side::Ingress => antrea_peer().boxed(),
+        Side::Egress => {
+            let name = "\\{fqdn: '(a\\.b|c\\.b|\\*\\.b|\\*)'\\}";
+            prop_oneof![4 => antrea_peer(), 1 => name].boxed()
+        }
+    }
 }
 
 fn port() -> impl Strategy<Value = String> {
@@ -71,7 +84,7 @@ fn antrea_rule(side: Side) -> impl Strategy<Value = String> {
     let action = "Allow|Drop|Reject|Pass";
     (
         action,
-        list(peers, antrea_peer()),
+        list(peers, peer_of(side)),
         list("ports", antrea_port()),
         icmp,
         any::<bool>(),
@@ -115,10 +128,15 @@ fn rules(side: Side) -> impl Strategy<Value = (String, Vec<String>, Vec<String>,
 
 fn policies() -> impl Strategy<Value = String> {
     let side = prop_oneof![Just(Side::Egress), Just(Side::Ingress)];
-    (side.prop_flat_map(rules), 0u8..4).prop_map(|((key, antrea, kubernetes, baseline), kinds)| {
+    (side.prop_flat_map(rules), 0u8..16).prop_map(|((key, antrea, kubernetes, baseline), kinds)| {
         let (first, second) = antrea.split_at(antrea.len() / 2);
+        let audited = |mode: bool| if mode { "  enforcement: audit\n" } else { "" };
         let applied = "  priority: 7\n  appliedTo: [{podSelector: {}}]";
-        let mut text = acnp(&format!("  {key}: [{}]", first.join(", ")));
+        let mut text = common::extended(&format!(
+            "{}  {key}: [{}]",
+            audited(kinds & 4 == 4),
+            first.join(", ")
+        ));
         text += &named("q", &format!("{applied}\n  {key}: [{}]", second.join(", ")));
         if kinds & 1 == 1 {
             let kind = if key == "egress" { "Egress" } else { "Ingress" };
@@ -130,10 +148,14 @@ fn policies() -> impl Strategy<Value = String> {
         }
         if kinds & 2 == 2 {
             let baseline = baseline.join(", ").replace("action: Pass", "action: Drop");
-            text += &named(
+            let base = named(
                 "base",
-                &format!("  tier: baseline\n{applied}\n  {key}: [{baseline}]"),
+                &format!(
+                    "{}  tier: baseline\n{applied}\n  {key}: [{baseline}]",
+                    audited(kinds & 8 == 8)
+                ),
             );
+            text += &common::more_than_antrea(&base);
         }
         text
     })
@@ -178,14 +200,51 @@ proptest! {
     fn index_agrees_with_naive(
         policies in policies(),
         queries in proptest::collection::vec(query(), 60),
+        names in proptest::collection::vec(prop_oneof!["a\\.b", "d\\.b", "e"], 0..3),
     ) {
+        let names: Vec<Arc<str>> = names.into_iter().map(Into::into).collect();
         let set = common::load(&policies);
         for name in ["shop/web", "bank/web"] {
             let endpoint = endpoint(&set, name);
             for query in &queries {
                 let quick = common::describe(&endpoint.decide(query));
                 let naive = common::describe(&endpoint.decide_naive(query));
-                prop_assert_eq!(quick, naive, "{:?}\n{}", query, policies);
+                prop_assert_eq!(&quick, &naive, "{:?}\n{}", query, policies);
+                let quick_named = common::describe(&endpoint.decide_named(query, &names));
+                let naive_named = common::describe(&endpoint.decide_named_naive(query, &names));
+                prop_assert_eq!(quick_named, naive_named, "{:?} {:?}\n{}", query, names, policies);
+                let audited = common::describe_decision(&endpoint.decide_audited(query));
+                let by_trying = common::describe_decision(&endpoint.decide_audited_naive(query));
+                prop_assert_eq!(&audited, &by_trying, "{:?}\n{}", query, policies);
+                prop_assert_eq!(&audited.0, &quick, "{:?}\n{}", query, policies);
+            }
+        }
+    }
+
+    /// A policy under audit changes nothing, and what it is reported to say is what it says when it
+    /// is enforced.
+    #[test]
+    fn audit_says_what_enforcement_does(
+        rules in proptest::collection::vec(antrea_rule(Side::Egress), 1..6),
+        later in proptest::collection::vec(antrea_rule(Side::Egress), 1..6),
+        queries in proptest::collection::vec(query(), 60),
+    ) {
+        let later = named("q", &format!(
+            "  priority: 7\n  appliedTo: [{{podSelector: {{}}}}]\n  egress: [{}]",
+            later.join(", ")
+        ));
+        let first = |mode: &str| common::extended(&format!(
+            "  enforcement: {mode}\n  egress: [{}]", rules.join(", ")
+        ));
+        let load = |text: String| endpoint(&common::load(&text), "shop/web");
+        let without = load(later.clone());
+        let audited = load(first("audit") + &later);
+        let enforced = load(first("enforce") + &later);
+        for query in &queries {
+            let (verdict, audit) = common::describe_decision(&audited.decide_audited(query));
+            prop_assert_eq!(verdict, common::describe(&without.decide(query)));
+            if let Some(audit) = audit {
+                prop_assert_eq!(audit, common::describe(&enforced.decide(query)));
             }
         }
     }

@@ -365,7 +365,7 @@ fn l7_rules_inspect_tcp_and_stop_the_search() {
         &policy,
         &[
             ("egress 9.9.9.9 tcp 443", "inspect web"),
-            ("egress 9.9.9.9 udp 443", "reject web l7-needs-tcp"),
+            ("egress 9.9.9.9 udp 443", "inspect web"),
             ("egress 9.9.9.9 icmp 8/0", "reject web l7-needs-tcp"),
             ("egress 8.9.9.9 udp 443", "allow rest"),
         ],

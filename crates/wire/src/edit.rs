@@ -169,6 +169,28 @@ pub fn replace_payload(
     Ok(())
 }
 
+/// Clears the URG flag and the urgent pointer of a TCP segment: every payload byte is ordinary data.
+///
+/// # Errors
+/// Not TCP, or the frame cannot be changed (see [`EditError`]).
+pub fn clear_urgent(frame: &mut [u8], layout: &Layout) -> Result<(), EditError> {
+    let target = Target::locate(frame, layout)?;
+    let tcp = target.tcp()?;
+    let end = target.payload.end;
+    let old = target.covered_sum(frame, end);
+    put(
+        frame,
+        target.l4 + tcp::FLAGS_OFFSET,
+        [tcp.flags.without(TcpFlags::URG).0],
+    )
+    .and_then(|()| put(frame, target.l4 + tcp::URGENT_OFFSET, [0; 2]))
+    .and_then(|()| {
+        let new = target.covered_sum(frame, end);
+        target.update_checksum(frame, old, new)
+    })
+    .ok_or(EditError::LayoutMismatch)
+}
+
 /// Overwrites the TCI (priority, DEI, VLAN id) of a frame's outermost 802.1Q tag.
 ///
 /// # Errors

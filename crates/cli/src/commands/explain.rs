@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tollgate_agent::config::DEFAULT_POLICY_DIR;
 use tollgate_agent::sources::{self, LoadError};
@@ -34,6 +35,9 @@ pub struct Args {
     /// Destination, address:port. With --from: the endpoint's port, with or without its address
     #[arg(long, value_name = "ADDR:PORT")]
     to: String,
+    /// A name for which the endpoint was told the destination's address, for `fqdn` peers
+    #[arg(long, value_name = "NAME", conflicts_with = "from")]
+    to_name: Vec<String>,
     /// For a flow towards the endpoint: who opens it, address or address:port
     #[arg(long, value_name = "ADDR")]
     from: Option<String>,
@@ -80,8 +84,14 @@ pub fn run(args: &Args, style: Style) -> Outcome {
         },
     };
     let l7 = l7_query(request.as_ref(), args.sni.as_deref());
-    let explanation = endpoint.explain(&query, l7.as_ref());
+    let explanation = endpoint.explain_named(&query, &names(args), l7.as_ref());
     show(args, &explanation, style)
+}
+
+/// The names as DNS answers teach them: lower case, no trailing dot.
+fn names(args: &Args) -> Vec<Arc<str>> {
+    let plain = |name: &String| name.trim_end_matches('.').to_ascii_lowercase().into();
+    args.to_name.iter().map(plain).collect()
 }
 
 fn faulty(error: LoadError) -> Failure {
@@ -281,9 +291,11 @@ fn l7_query<'a>(request: Option<&'a Request>, sni: Option<&'a str>) -> Option<L7
             path: &request.path.normal,
             query: request.query.as_deref(),
             path_ambiguous: request.path.ambiguous.is_some(),
+            ..Default::default()
         })),
         (None, Some(sni)) => Some(L7Query::Tls(TlsFacts {
             sni: (!sni.is_empty()).then_some(sni),
+            ..Default::default()
         })),
         (None, None) => None,
     }
@@ -329,7 +341,11 @@ fn render(explanation: &Explanation, all: bool, style: Style) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{}", question(explanation));
     for step in &explanation.steps {
-        let mark = if step.matched { "=>" } else { "  " };
+        let mark = match (step.matched, step.audit) {
+            (true, false) => "=>",
+            (true, true) => "~>",
+            (false, _) => "  ",
+        };
         let tier = step
             .tier
             .as_ref()
@@ -388,6 +404,15 @@ fn render(explanation: &Explanation, all: bool, style: Style) -> String {
         "{word}{policy}{rule}: {}: {}{how}",
         outcome.reason, outcome.detail
     );
+    if let Some(audit) = &explanation.audit {
+        let policy = audit.policy.as_deref().unwrap_or_default();
+        let rule = audit.rule.as_deref().unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "under audit, not enforced: {} by {policy} rule {rule}: {}: {}",
+            audit.verdict, audit.reason, audit.detail
+        );
+    }
     if outcome.verdict == Verdict::Undecided {
         let _ = writeln!(
             text,

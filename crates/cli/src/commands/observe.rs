@@ -22,7 +22,7 @@ pub struct FilterArgs {
     #[arg(long, value_name = "WORD", value_parser = ["ALLOWED", "DENIED", "AUDITED", "BYPASSED"])]
     #[arg(ignore_case = true)]
     verdict: Option<String>,
-    /// http, tls, or a transport protocol: tcp, udp, icmp, ...
+    /// http, http2, grpc, tls, quic, or a transport protocol: tcp, udp, icmp, ...
     #[arg(long, value_name = "NAME")]
     protocol: Option<String>,
     /// Destination: address, port, address:port, host or server name, or endpoint

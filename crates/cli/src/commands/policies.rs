@@ -38,6 +38,7 @@ fn render(report: &PolicyReport) -> String {
         "egressRules",
         "ingressRules",
         "appliedTo",
+        "enforcement",
     ];
     let rows = report
         .policies
@@ -51,6 +52,7 @@ fn render(report: &PolicyReport) -> String {
             "EGRESS",
             "INGRESS",
             "ENDPOINTS",
+            "ENFORCEMENT",
         ],
         rows,
     );

@@ -140,10 +140,11 @@ impl Bed {
         let config = names.dir().join("gate.yaml");
         let text = format!(
             "policyDir: {}\nrunDir: {}\npinDir: {}\ntap: {TAP_IF}\nmetrics: {METRICS}\n\
-             workers: 2\nnodeName: gate\n",
+             workers: 2\nnodeName: gate\ndns: {{resolvers: [{}]}}\n",
             show(&self.policy_dir()),
             show(&self.run_dir()),
             show(&names.pins()),
+            Family::V4.outside(),
         );
         fs::write(&config, text).unwrap();
         let log = names.log("gate-agent");

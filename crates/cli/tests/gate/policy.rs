@@ -186,7 +186,7 @@ fn another_protocol_is_reset(bed: &mut Bed) {
     for hello in [
         "SSH-2.0-OpenSSH_9.2\r\n",
         "\0\u{1}\u{2}binary",
-        "EHLO me\r\n",
+        "EHLO me\r\nMAIL FROM:<a@b.example>\r\n",
     ] {
         let mut tcp = open(bed, Family::V4, 8080);
         tcp.write_all(hello.as_bytes()).unwrap();

@@ -3,6 +3,8 @@
 // Test support: a panic is a failed test. Not every test uses all of it.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
+pub mod receiver;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use tollgate_engine::table::PolicyTable;
 use tollgate_engine::{Engine, Output};
 use tollgate_policy::{CompileOptions, SourceFile, compile};
 use tollgate_wire::build::{self, L2, Segment};
+use tollgate_wire::checksum;
 use tollgate_wire::packet::{self, Packet, TcpFlags, TcpHeader};
 use tollgate_wire::tag::{Direction, EndpointId, Tag};
 use tollgate_wire::vnet::VNET_HDR_LEN;
@@ -165,8 +168,12 @@ impl Gate {
     }
 
     pub fn with_limits(yaml: &str, limits: Limits) -> Self {
+        Self::with_table(table(yaml, 1), limits)
+    }
+
+    pub fn with_table(table: Arc<PolicyTable>, limits: Limits) -> Self {
         let mut gate = Self {
-            engine: Engine::new(table(yaml, 1), limits),
+            engine: Engine::new(table, limits),
             kernel: Kernel::default(),
             now: Duration::from_secs(1000),
         };
@@ -250,6 +257,9 @@ impl Gate {
             }
             Steer::Window { start, end } => {
                 let tcp = tcp?;
+                if tcp.flags.fin() || tcp.flags.urg() {
+                    return None;
+                }
                 let before = tcp.seq.wrapping_sub(start);
                 let size = end.wrapping_sub(start);
                 if len > 0 && (before > size || len > size - before) {
@@ -298,7 +308,8 @@ fn note(noted: &mut DirectionProgress, tcp: Option<TcpHeader>, len: u32) {
         noted.max_seq = Some(
             tcp.seq
                 .wrapping_add(len)
-                .wrapping_add(u32::from(tcp.flags.fin())),
+                .wrapping_add(u32::from(tcp.flags.fin()))
+                .wrapping_add(u32::from(tcp.flags.syn())),
         );
     }
 }
@@ -514,4 +525,44 @@ pub fn client_hello(name: &str, padding: usize) -> Vec<u8> {
         &handshake,
     ]
     .concat()
+}
+
+/// Overwrites 16 bits of the TCP header, `at` bytes into it, of a frame made by [`Conn::frame`], and
+/// its checksum with the right one.
+pub fn patch_tcp(frame: &mut [u8], at: usize, value: u16) {
+    let Ok(Packet::Ip(layout)) = packet::parse(&frame[VNET_HDR_LEN..]) else {
+        panic!("not IP")
+    };
+    let l4 = VNET_HDR_LEN + layout.l4_offset;
+    let end = VNET_HDR_LEN + layout.end;
+    frame[l4 + at..l4 + at + 2].copy_from_slice(&value.to_be_bytes());
+    frame[l4 + 16..l4 + 18].fill(0);
+    let pseudo = checksum::pseudo(layout.src, layout.dst, layout.protocol, (end - l4) as u32);
+    let sum = checksum::finish(pseudo + checksum::sum(&frame[l4..end]));
+    frame[l4 + 16..l4 + 18].copy_from_slice(&sum.to_be_bytes());
+}
+
+pub fn set_urgent_pointer(frame: &mut [u8], urgent: u16) {
+    patch_tcp(frame, 18, urgent);
+}
+
+/// Both fragments of a UDP datagram of the flow, as an IPv4 router would make them.
+pub fn fragments(frame: &[u8]) -> [Vec<u8>; 2] {
+    const IP: usize = 12 + 18;
+    let mut pieces = [frame[..IP + 20 + 8].to_vec(), frame[..IP + 20].to_vec()];
+    pieces[1].extend_from_slice(&frame[IP + 28..]);
+    for (piece, offset) in pieces.iter_mut().zip([0x2000u16, 1]) {
+        let total = (piece.len() - IP) as u16;
+        piece[IP + 2..IP + 4].copy_from_slice(&total.to_be_bytes());
+        piece[IP + 4..IP + 6].copy_from_slice(&7u16.to_be_bytes());
+        piece[IP + 6..IP + 8].copy_from_slice(&offset.to_be_bytes());
+        piece[IP + 10..IP + 12].fill(0);
+        let sum: u32 = piece[IP..IP + 20]
+            .chunks(2)
+            .map(|w| u32::from(w[0]) << 8 | u32::from(w[1]))
+            .sum();
+        let folded = (sum & 0xffff) + (sum >> 16);
+        piece[IP + 10..IP + 12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+    }
+    pieces
 }

@@ -116,7 +116,7 @@ fn size(digits: usize, value: u64, byte: u8) -> Result<State, Refusal> {
         _ => return Err(HTTP_CHUNK_SIZE),
     };
     let value = value << 4 | u64::from(digit);
-    if digits == CHUNK_SIZE_DIGITS || i64::try_from(value).is_err() {
+    if digits == CHUNK_SIZE_DIGITS || i32::try_from(value).is_err() {
         return Err(HTTP_CHUNK_SIZE);
     }
     Ok(State::Size {

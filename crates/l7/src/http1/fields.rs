@@ -113,11 +113,15 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Refuses an upgrade to HTTP/2, whose frames no recogniser here would read.
+    /// Refuses an upgrade to HTTP/2 among others: which one the server took would decide how the
+    /// bytes behind it are to be read. `h2c` alone (RFC 7540 section 3.2) is for the caller to follow.
     pub(super) fn check_upgrade(&self) -> Result<(), Refusal> {
         let Some(list) = &self.upgrade else {
             return Ok(());
         };
+        if list == "h2c" {
+            return Ok(());
+        }
         let http2 = |p: &str| p.starts_with("h2") || p.starts_with("http/2");
         if list.split(',').any(|protocol| http2(protocol.trim())) {
             return Err(HTTP2_UNSUPPORTED);

@@ -5,10 +5,11 @@ use std::mem::MaybeUninit;
 use super::fields::Fields;
 use super::target::Target;
 use super::{FIELDS_MAX, Framing, Request, Version};
-use crate::refusal::{HTTP_CONNECT_BODY, HTTP_MALFORMED, Refusal};
+use crate::chars::trim_ows;
+use crate::refusal::{HTTP_CONNECT_BODY, HTTP_MALFORMED, HTTP_UNEXPECTED_BODY, Refusal};
 
 /// Reads a head that the scanner found complete, its final empty line included.
-pub(super) fn parse(head: &[u8]) -> Result<Request, Refusal> {
+pub(super) fn parse(head: &[u8], keep_headers: bool) -> Result<Request, Refusal> {
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
     let status = parsed.parse_with_uninit_headers(head, &mut slots);
@@ -24,10 +25,17 @@ pub(super) fn parse(head: &[u8]) -> Result<Request, Refusal> {
         _ => return Err(HTTP_MALFORMED),
     };
     let fields = Fields::collect(parsed.headers)?;
+    let headers = match keep_headers {
+        true => parsed.headers.iter().map(owned).collect(),
+        false => Vec::new(),
+    };
     let framing = fields.framing(version)?;
     let connect = method == "CONNECT";
     if connect && !matches!(framing, Framing::None | Framing::Length(0)) {
         return Err(HTTP_CONNECT_BODY);
+    }
+    if matches!(method, "GET" | "HEAD") && !matches!(framing, Framing::None | Framing::Length(0)) {
+        return Err(HTTP_UNEXPECTED_BODY);
     }
     let expect_continue = fields.expect_continue(version)?;
     fields.check_upgrade()?;
@@ -45,7 +53,13 @@ pub(super) fn parse(head: &[u8]) -> Result<Request, Refusal> {
         connect,
         keep_alive: fields.persistent(version),
         head_len: head.len(),
+        headers,
         user_agent: fields.user_agent_text(),
         upgrade: fields.upgrade,
     })
+}
+
+fn owned(header: &httparse::Header<'_>) -> (String, String) {
+    let value = String::from_utf8_lossy(trim_ows(header.value)).into_owned();
+    (header.name.to_owned(), value)
 }

@@ -17,6 +17,10 @@ pub struct Step {
 }
 
 /// What [`RequestReader::push`] found.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is moved once to whoever judges it; a box would be an allocation for each request"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HttpEvent {
     /// All bytes are read, nothing was completed.
@@ -51,6 +55,7 @@ pub struct RequestReader {
     phase: Phase,
     /// The start of a head that came in several pieces.
     buf: Vec<u8>,
+    keep_headers: bool,
 }
 
 impl Default for RequestReader {
@@ -65,7 +70,14 @@ impl RequestReader {
         Self {
             phase: Phase::Head(HeadScanner::request()),
             buf: Vec::new(),
+            keep_headers: false,
         }
+    }
+
+    /// Whether requests from now on come with all their header fields: copying them costs time, and
+    /// few rules look at them.
+    pub fn keep_headers(&mut self, keep: bool) {
+        self.keep_headers = keep;
     }
 
     /// Reads the next piece, up to the first event in it.
@@ -103,10 +115,10 @@ impl RequestReader {
             return Ok(need_more(bytes.len()));
         };
         let parsed = if self.buf.is_empty() {
-            head::parse(&bytes[..end])
+            head::parse(&bytes[..end], self.keep_headers)
         } else {
             buffer::append(&mut self.buf, &bytes[..end], HEAD_MAX);
-            let parsed = head::parse(&self.buf);
+            let parsed = head::parse(&self.buf, self.keep_headers);
             self.buf = Vec::new();
             parsed
         };

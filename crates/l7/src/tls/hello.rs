@@ -4,8 +4,8 @@ use super::cursor::Cursor;
 use super::{ALPN_MAX, ClientHello, EXTENSIONS_MAX};
 use crate::name;
 use crate::refusal::{
-    Refusal, TLS_DUPLICATE_EXTENSION, TLS_MALFORMED, TLS_SNI_COUNT, TLS_SNI_EMPTY, TLS_SNI_INVALID,
-    TLS_SNI_TYPE, TLS_TOO_MANY_ALPN, TLS_TOO_MANY_EXTENSIONS,
+    Refusal, TLS_DUPLICATE_EXTENSION, TLS_MALFORMED, TLS_PSK_NOT_LAST, TLS_SNI_COUNT,
+    TLS_SNI_EMPTY, TLS_SNI_INVALID, TLS_SNI_TYPE, TLS_TOO_MANY_ALPN, TLS_TOO_MANY_EXTENSIONS,
 };
 
 /// Message type and length.
@@ -18,18 +18,20 @@ const SESSION_ID_MAX: usize = 32;
 const HOST_NAME: u8 = 0;
 
 /// Extension numbers (IANA registry "TLS ExtensionType Values").
-mod extension {
-    pub(super) const SERVER_NAME: u16 = 0;
-    pub(super) const ALPN: u16 = 16;
-    pub(super) const EARLY_DATA: u16 = 42;
-    pub(super) const SUPPORTED_VERSIONS: u16 = 43;
-    pub(super) const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
+pub(super) mod extension {
+    pub(in crate::tls) const SERVER_NAME: u16 = 0;
+    pub(in crate::tls) const SIGNATURE_ALGORITHMS: u16 = 13;
+    pub(in crate::tls) const ALPN: u16 = 16;
+    pub(in crate::tls) const PRE_SHARED_KEY: u16 = 41;
+    pub(in crate::tls) const EARLY_DATA: u16 = 42;
+    pub(in crate::tls) const SUPPORTED_VERSIONS: u16 = 43;
+    pub(in crate::tls) const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
     /// ECH's predecessor; some clients still send it.
-    pub(super) const ENCRYPTED_SERVER_NAME: u16 = 0xffce;
+    pub(in crate::tls) const ENCRYPTED_SERVER_NAME: u16 = 0xffce;
 }
 
 /// Reads a whole ClientHello, handshake header included.
-pub(super) fn parse(message: &[u8]) -> Result<ClientHello, Refusal> {
+pub(crate) fn parse(message: &[u8]) -> Result<ClientHello, Refusal> {
     let mut body = Cursor::new(message);
     body.take(MESSAGE_HEADER)?;
     let legacy_version = body.u16()?;
@@ -37,8 +39,7 @@ pub(super) fn parse(message: &[u8]) -> Result<ClientHello, Refusal> {
     let session_id = body.vec8()?;
     let cipher_suites = body.vec16()?;
     let compression = body.vec8()?;
-    let cipher_suites_bad = cipher_suites.is_empty() || cipher_suites.len() % 2 != 0;
-    if session_id.len() > SESSION_ID_MAX || cipher_suites_bad || compression.is_empty() {
+    if session_id.len() > SESSION_ID_MAX || compression.is_empty() {
         return Err(TLS_MALFORMED);
     }
     let mut hello = ClientHello {
@@ -47,6 +48,11 @@ pub(super) fn parse(message: &[u8]) -> Result<ClientHello, Refusal> {
         versions: Vec::new(),
         ech: false,
         early_data: false,
+        psk: false,
+        cipher_suites: numbers(cipher_suites)?,
+        extensions: Vec::new(),
+        signature_algorithms: Vec::new(),
+        alpn_ends: None,
         legacy_version,
         session_id_len: session_id.len(),
         len: message.len(),
@@ -65,16 +71,21 @@ pub(super) fn parse(message: &[u8]) -> Result<ClientHello, Refusal> {
 
 fn extensions(list: &[u8], hello: &mut ClientHello) -> Result<(), Refusal> {
     let mut list = Cursor::new(list);
-    let mut seen = [0u16; EXTENSIONS_MAX];
-    let mut count = 0;
     while !list.is_empty() {
         let kind = list.u16()?;
         let body = list.vec16()?;
-        if seen[..count].contains(&kind) {
+        if hello.extensions.contains(&kind) {
             return Err(TLS_DUPLICATE_EXTENSION);
         }
-        *seen.get_mut(count).ok_or(TLS_TOO_MANY_EXTENSIONS)? = kind;
-        count += 1;
+        if hello.extensions.len() == EXTENSIONS_MAX {
+            return Err(TLS_TOO_MANY_EXTENSIONS);
+        }
+        // Its binders cover everything before it; a server must check the place (RFC 8446 section
+        // 4.2.11), and one that does not reads other bytes than were signed.
+        if hello.psk {
+            return Err(TLS_PSK_NOT_LAST);
+        }
+        hello.extensions.push(kind);
         extension(kind, body, hello)?;
     }
     Ok(())
@@ -83,7 +94,11 @@ fn extensions(list: &[u8], hello: &mut ClientHello) -> Result<(), Refusal> {
 fn extension(kind: u16, body: &[u8], hello: &mut ClientHello) -> Result<(), Refusal> {
     match kind {
         extension::SERVER_NAME => hello.sni = Some(server_name(body)?),
-        extension::ALPN => hello.alpn = alpn(body)?,
+        extension::ALPN => alpn(body, hello)?,
+        extension::SIGNATURE_ALGORITHMS => {
+            hello.signature_algorithms = signature_algorithms(body)?;
+        }
+        extension::PRE_SHARED_KEY => hello.psk = true,
         extension::SUPPORTED_VERSIONS => hello.versions = supported_versions(body)?,
         extension::EARLY_DATA => hello.early_data = true,
         extension::ENCRYPTED_CLIENT_HELLO | extension::ENCRYPTED_SERVER_NAME => hello.ech = true,
@@ -116,25 +131,27 @@ fn server_name(body: &[u8]) -> Result<String, Refusal> {
         .ok_or(TLS_SNI_INVALID)
 }
 
-fn alpn(body: &[u8]) -> Result<Vec<String>, Refusal> {
+fn alpn(body: &[u8], hello: &mut ClientHello) -> Result<(), Refusal> {
     let mut body = Cursor::new(body);
     let mut list = Cursor::new(body.vec16()?);
     body.end()?;
-    let mut out = Vec::new();
     while !list.is_empty() {
         let protocol = list.vec8()?;
-        if protocol.is_empty() {
+        let (Some(&first), Some(&last)) = (protocol.first(), protocol.last()) else {
             return Err(TLS_MALFORMED);
-        }
-        if out.len() == ALPN_MAX {
+        };
+        if hello.alpn.len() == ALPN_MAX {
             return Err(TLS_TOO_MANY_ALPN);
         }
-        out.push(String::from_utf8_lossy(protocol).into_owned());
+        hello.alpn_ends.get_or_insert((first, last));
+        hello
+            .alpn
+            .push(String::from_utf8_lossy(protocol).into_owned());
     }
-    if out.is_empty() {
+    if hello.alpn.is_empty() {
         Err(TLS_MALFORMED)
     } else {
-        Ok(out)
+        Ok(())
     }
 }
 
@@ -142,6 +159,18 @@ fn supported_versions(body: &[u8]) -> Result<Vec<u16>, Refusal> {
     let mut body = Cursor::new(body);
     let list = body.vec8()?;
     body.end()?;
+    numbers(list)
+}
+
+fn signature_algorithms(body: &[u8]) -> Result<Vec<u16>, Refusal> {
+    let mut body = Cursor::new(body);
+    let list = body.vec16()?;
+    body.end()?;
+    numbers(list)
+}
+
+/// A list of at least one two-byte number.
+fn numbers(list: &[u8]) -> Result<Vec<u16>, Refusal> {
     let (pairs, rest) = list.as_chunks::<2>();
     if pairs.is_empty() || !rest.is_empty() {
         return Err(TLS_MALFORMED);

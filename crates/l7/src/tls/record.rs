@@ -9,19 +9,19 @@ use crate::refusal::{
 };
 
 /// Content type, version, length (RFC 8446 section 5.1).
-const RECORD_HEADER: usize = 5;
+pub(super) const RECORD_HEADER: usize = 5;
 /// Longest plaintext fragment of a record (RFC 8446 section 5.1).
-const FRAGMENT_MAX: usize = 1 << 14;
+pub(super) const FRAGMENT_MAX: usize = 1 << 14;
 /// Content type `handshake`.
-const HANDSHAKE: u8 = 22;
+pub(super) const HANDSHAKE: u8 = 22;
 /// Major version of every record since SSL 3.0.
-const MAJOR: u8 = 3;
+pub(super) const MAJOR: u8 = 3;
 /// Message type and 24-bit length (RFC 8446 section 4).
-const MESSAGE_HEADER: usize = 4;
+pub(super) const MESSAGE_HEADER: usize = 4;
 /// Message type `client_hello`.
 const CLIENT_HELLO: u8 = 1;
 /// The most the buffer ever holds.
-const BUFFER_MAX: usize = MESSAGE_HEADER + HELLO_MAX;
+pub(super) const BUFFER_MAX: usize = MESSAGE_HEADER + HELLO_MAX;
 
 /// Reads the ClientHello at the start of a client's stream. Records may cut it anywhere, pieces
 /// may cut records anywhere. Holds at most [`HELLO_MAX`] and four bytes, and none at all if the
@@ -39,6 +39,8 @@ pub struct ClientHelloReader {
     record_left: usize,
     /// Handshake bytes so far, without record headers.
     message: Vec<u8>,
+    /// Bytes of the last piece that lie behind the hello.
+    behind: usize,
     /// Final answer to everything that still comes.
     ended: Option<Refusal>,
 }
@@ -54,6 +56,11 @@ impl ClientHelloReader {
         self.message.capacity()
     }
 
+    /// After `Done`: so many bytes of the last piece lie behind the hello and were not looked at.
+    pub fn behind(&self) -> usize {
+        self.behind
+    }
+
     /// Reads the next piece of the stream. After `Done` the reader has no more use: what follows
     /// the hello is refused.
     pub fn push(&mut self, bytes: &[u8]) -> TlsProgress {
@@ -61,7 +68,10 @@ impl ClientHelloReader {
             return TlsProgress::Refused(refusal);
         }
         let result = match self.whole(bytes) {
-            Some(message) => hello::parse(message).map(Some),
+            Some(message) => {
+                self.behind = bytes.len() - RECORD_HEADER - message.len();
+                hello::parse(message).map(Some)
+            }
             None => self.reassemble(bytes),
         };
         match result {
@@ -105,6 +115,7 @@ impl ClientHelloReader {
                 if self.record_left > 0 {
                     return Err(TLS_TRAILING_DATA);
                 }
+                self.behind = bytes.len();
                 return hello::parse(&self.message).map(Some);
             }
         }
@@ -157,7 +168,7 @@ fn check_header(header: &[u8]) -> Result<Option<usize>, Refusal> {
 
 /// Judges the header of the handshake message, or the start of one. `Some`: so long is the
 /// message, with its header.
-fn message_len(message: &[u8]) -> Result<Option<usize>, Refusal> {
+pub(super) fn message_len(message: &[u8]) -> Result<Option<usize>, Refusal> {
     if message.first().is_some_and(|&kind| kind != CLIENT_HELLO) {
         return Err(TLS_NOT_CLIENT_HELLO);
     }

@@ -24,6 +24,11 @@ fn a_hello_is_read_whole() {
         versions: vec![0x0a0a, 0x304, 0x303],
         ech: false,
         early_data: false,
+        psk: false,
+        cipher_suites: vec![0x1301, 0x1302],
+        extensions: vec![0, 16, 43],
+        signature_algorithms: vec![],
+        alpn_ends: Some((b'h', b'2')),
         legacy_version: 0x303,
         session_id_len: 32,
         len: message.len(),
@@ -108,4 +113,48 @@ fn large_hellos_pass() {
             );
         }
     }
+}
+
+#[test]
+fn resumption_is_seen() {
+    let psk = extension(41, &[0; 8]);
+    let resumed = done(&records(&hello(&[sni(b"a"), psk].concat()), 16384));
+    assert!(resumed.psk);
+    assert!(!done(&records(&hello(&sni(b"a")), 16384)).psk);
+}
+
+#[test]
+fn the_highest_version_is_found_among_others() {
+    let table: [(&[u16], Option<u16>); 7] = [
+        (&[0x304, 0x303], Some(0x304)),
+        (&[0x303, 0x304], Some(0x304)),
+        (&[0xfafa, 0x302], Some(0x302)),
+        (&[0x7f1c, 0x301], Some(0x301)),
+        (&[0xfefd, 0x300], Some(0x300)),
+        (&[0x305, 0x304], Some(0x305)),
+        (&[0x1a1a], None),
+    ];
+    for (offered, want) in table {
+        let hello = done(&records(&hello(&versions(offered)), 16384));
+        assert_eq!(hello.max_version(), want, "{offered:x?}");
+    }
+    assert_eq!(
+        done(&records(&hello(&[]), 16384)).max_version(),
+        Some(0x303)
+    );
+}
+
+#[test]
+fn versions_have_names() {
+    let names: Vec<_> = (0x2ff..0x306).map(tollgate_l7::version_name).collect();
+    let want = [
+        None,
+        None,
+        Some("1.0"),
+        Some("1.1"),
+        Some("1.2"),
+        Some("1.3"),
+        None,
+    ];
+    assert_eq!(names, want);
 }

@@ -14,7 +14,7 @@ use crate::decode::{self, BASELINE_TIER};
 use crate::diagnostic::Diagnostic;
 use crate::endpoint::EndpointPolicy;
 use crate::model::{Identity, Inventory, Order, Policy};
-use crate::set::{PolicyInfo, PolicySet, Summary};
+use crate::set::{Enforcement, PolicyInfo, PolicySet, Summary};
 use rule::RuleCompiler;
 use world::World;
 
@@ -163,7 +163,7 @@ fn apply(
             .as_ref()
             .map(|targets| world.targets(targets, namespace));
         let targets = own.as_ref().or(common.as_ref());
-        let prepared = compiler.prepare(&name, rule);
+        let prepared = compiler.prepare(&name, policy.audit, rule);
         for endpoint in targets.into_iter().flatten() {
             let compiled = compiler.compile(&prepared, rule, policy, *endpoint);
             if let Some(draft) = drafts.get_mut(*endpoint as usize) {
@@ -207,6 +207,11 @@ fn info(
         egress_rules: count(Side::Egress),
         ingress_rules: count(Side::Ingress),
         applied_to: endpoints,
+        enforcement: if policy.audit {
+            Enforcement::Audit
+        } else {
+            Enforcement::Enforce
+        },
     }
 }
 

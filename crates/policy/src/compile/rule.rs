@@ -8,13 +8,17 @@ use super::world::{Members, World};
 use crate::chain::{AddressSet, NamedPlaces, Peers, Ports, Rule as Compiled, ServiceMatch};
 use crate::decode::{ICMP, ICMPV6, IGMP};
 use crate::model::{IpBlock, Order, Peer, Policy, PortMatch, Rule, Service};
+use crate::names::NamePattern;
 use crate::query::{RuleInfo, RuleRef};
 use crate::ruleset::RuleSet;
+
+/// What a peer set consists of.
+type SetKey = (Vec<IpAddr>, Vec<IpBlock>, Vec<NamePattern>);
 
 /// Compiles rules and shares what they have in common.
 pub(crate) struct RuleCompiler<'w, 'a> {
     world: &'w World<'a>,
-    sets: HashMap<(Vec<IpAddr>, Vec<IpBlock>), Arc<AddressSet>>,
+    sets: HashMap<SetKey, Arc<AddressSet>>,
     names: HashMap<(String, u8), NamedPlaces>,
     any: Arc<[ServiceMatch]>,
 }
@@ -39,13 +43,14 @@ impl<'w, 'a> RuleCompiler<'w, 'a> {
         }
     }
 
-    pub(crate) fn prepare(&mut self, name: &Arc<str>, rule: &Rule) -> Prepared {
+    pub(crate) fn prepare(&mut self, name: &Arc<str>, audit: bool, rule: &Rule) -> Prepared {
         let info = RuleRef(Arc::new(RuleInfo {
             policy: name.clone(),
             rule: rule.name.as_str().into(),
             action: rule.action.value,
             logged: rule.logged,
             log_label: rule.log_label.as_deref().map(Into::into),
+            audit,
         }));
         let l7 =
             (!rule.l7.is_empty()).then(|| Arc::new(RuleSet::new(info.clone(), rule.l7.clone())));
@@ -99,22 +104,25 @@ impl<'w, 'a> RuleCompiler<'w, 'a> {
             return Peers::Any;
         }
         let mut members = Members::default();
+        let mut names = Vec::new();
         for peer in &rule.peers {
             match peer {
                 Peer::Pods(selection) => self.world.addresses(selection, Some(home), &mut members),
                 Peer::Group(name) => self.world.group(owner, &name.value, &mut members),
                 Peer::Block(block) => members.blocks.push(block.clone()),
+                Peer::Fqdn(pattern) => names.push(pattern.clone()),
             }
         }
         members.addresses.sort_unstable();
         members.addresses.dedup();
-        let key = (members.addresses, members.blocks);
+        let key = (members.addresses, members.blocks, names);
         if let Some(known) = self.sets.get(&key) {
             return Peers::Set(known.clone());
         }
         let set = AddressSet {
             addresses: key.0.clone().into(),
             blocks: key.1.clone().into(),
+            names: key.2.clone().into(),
         };
         Peers::Set(
             self.sets

@@ -1,4 +1,5 @@
-//! `crd.antrea.io/v1beta1`: policies, tiers and groups.
+//! `crd.antrea.io/v1beta1`: policies, tiers and groups; and the policies of
+//! `policy.tollgate.dev/v1alpha1`, which may say more.
 
 use std::collections::HashSet;
 
@@ -6,8 +7,9 @@ use super::common::{Home, OBJECT, TCP, identity, ip_block, name};
 use super::cx::{Cx, Fields};
 use super::{l7, rule};
 use crate::Side;
+use crate::item::L7Item;
 use crate::model::{
-    Group, GroupBody, Identity, L7Item, Located, Order, Policy, Rule, Service, Target, Tier,
+    Group, GroupBody, Identity, Located, Order, Policy, Rule, Service, Target, Tier,
 };
 use crate::query::Action;
 use crate::yaml::{Node, Value, shorten};
@@ -26,6 +28,9 @@ const ACTIONS: &[(&str, Action)] = &[
     ("Pass", Action::Pass),
 ];
 
+/// The words of `spec.enforcement`, and whether the policy is under audit.
+const ENFORCEMENTS: &[(&str, bool)] = &[("enforce", false), ("audit", true)];
+
 /// `ClusterNetworkPolicy` and `NetworkPolicy`.
 pub(crate) fn policy<'a>(cx: &mut Cx<'a>, node: &'a Node, kind: &'static str) -> Option<Policy> {
     let object = cx.fields(node, OBJECT)?;
@@ -39,14 +44,21 @@ pub(crate) fn policy<'a>(cx: &mut Cx<'a>, node: &'a Node, kind: &'static str) ->
 }
 
 fn policy_spec<'a>(cx: &mut Cx<'a>, node: &'a Node, id: Option<Identity>) -> Option<Policy> {
-    let fields = cx.fields(
+    let fields = cx.fields_with(
         node,
         &["tier", "priority", "appliedTo", "ingress", "egress"],
+        &["enforcement"],
     )?;
     // A placeholder lets the rules be checked although the metadata is bad.
     let owner = id.as_ref().and_then(|id| id.namespace.clone());
     let tier = tier_name(cx, fields);
     let priority = cx.required(fields, "priority", priority);
+    let audit = match fields.has("enforcement") {
+        true => cx.optional(fields, "enforcement", |cx, node| {
+            cx.word(node, ENFORCEMENTS)
+        }),
+        false => Some(false),
+    };
     let applied_to = targets(cx, fields, owner.as_deref());
     let mut rules = Vec::new();
     for (key, side) in [("ingress", Side::Ingress), ("egress", Side::Egress)] {
@@ -70,6 +82,7 @@ fn policy_spec<'a>(cx: &mut Cx<'a>, node: &'a Node, id: Option<Identity>) -> Opt
         applied_to,
         isolates: Vec::new(),
         rules,
+        audit: audit?,
     })
 }
 
@@ -197,7 +210,7 @@ fn rule<'a>(
         // A rule without a readable action is checked like any other and never used.
         action: action.unwrap_or_else(|| cx.located(node, Action::Drop)),
         applied_to: targets(cx, fields, owner),
-        peers: cx.list(fields, peers, |cx, node| rule::peer(cx, node, owner)),
+        peers: cx.list(fields, peers, |cx, node| rule::peer(cx, node, side, owner)),
         services: services(cx, fields, side),
         l7: l7_items(cx, fields),
         logged: cx
@@ -238,7 +251,14 @@ fn l7_items<'a>(cx: &mut Cx<'a>, fields: Fields<'a>) -> Vec<L7Item> {
         let message = "must not be empty; leave the field out to allow without L7 inspection";
         cx.fault_in(fields, "l7Protocols", message);
     }
-    cx.list(fields, "l7Protocols", l7::item)
+    let items = cx.list(fields, "l7Protocols", l7::item);
+    let written = fields.get("l7Protocols").map(|node| &node.value);
+    let complete = matches!(written, Some(Value::Seq(written)) if written.len() == items.len());
+    if complete && !items.is_empty() && items.iter().all(|item| item.deny) {
+        let message = "needs an item with action Allow: what no item allows is refused anyway";
+        cx.fault_in(fields, "l7Protocols", message);
+    }
+    items
 }
 
 /// What Antrea's webhook checks, in its order and words.
@@ -257,11 +277,7 @@ fn check_l7<'a>(cx: &mut Cx<'a>, fields: Fields<'a>, rule: &Rule) {
         let message = "layer 7 protocols can not be used with toServices";
         cx.fault_in(fields, "l7Protocols", message);
     }
-    if !rule
-        .l7
-        .iter()
-        .any(|item| matches!(item, L7Item::Http { .. }))
-    {
+    if !rule.l7.iter().any(|item| item.http().is_some()) {
         return;
     }
     let other_transport =

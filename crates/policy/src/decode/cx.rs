@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::TOLLGATE;
 use crate::diagnostic::{Diagnostic, Place, Pos};
 use crate::model::Located;
 use crate::yaml::{Node, Value, shorten};
@@ -18,6 +19,7 @@ pub(crate) struct Cx<'a> {
     path: Vec<Segment<'a>>,
     faults: Vec<Diagnostic>,
     suppressed: usize,
+    extended: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -70,6 +72,7 @@ impl<'a> Cx<'a> {
             path: Vec::new(),
             faults: Vec::new(),
             suppressed: 0,
+            extended: false,
         }
     }
 
@@ -91,6 +94,16 @@ impl<'a> Cx<'a> {
 
     pub(crate) fn set_object(&mut self, object: Option<String>) {
         self.object = object;
+    }
+
+    /// Says whether the current document may have fields that Antrea's kinds do not have.
+    pub(crate) fn set_extended(&mut self, extended: bool) {
+        self.extended = extended;
+    }
+
+    /// Whether the current document may have fields that Antrea's kinds do not have.
+    pub(crate) fn extended(&self) -> bool {
+        self.extended
     }
 
     pub(crate) fn place(&self, pos: Pos) -> Place {
@@ -196,6 +209,31 @@ impl<'a> Cx<'a> {
             }
         }
         Some(Fields { node })
+    }
+
+    /// [`Cx::fields`] with further keys that only the extended kinds have; elsewhere they are
+    /// refused with a hint.
+    pub(crate) fn fields_with(
+        &mut self,
+        node: &'a Node,
+        known: &[&'static str],
+        more: &[&'static str],
+    ) -> Option<Fields<'a>> {
+        let mut all = known.to_vec();
+        // Not among the suggestions for a typo where they would be refused as well.
+        let extended = self.extended;
+        all.extend(
+            more.iter()
+                .filter(|key| extended || node.get(key).is_some()),
+        );
+        let fields = self.fields(node, &all)?;
+        if !extended {
+            for key in more.iter().filter(|key| fields.has(key)) {
+                let message = format!("is a field of {TOLLGATE}; write that as the apiVersion");
+                self.fault_in(fields, key, message);
+            }
+        }
+        Some(fields)
     }
 
     /// The entries of a mapping, in order; reports repeated keys.

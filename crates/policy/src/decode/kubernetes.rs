@@ -47,6 +47,7 @@ fn policy_spec<'a>(cx: &mut Cx<'a>, node: &'a Node, id: Option<Identity>) -> Opt
         applied_to: Some(vec![Target::Pods(pods)]),
         isolates,
         rules,
+        audit: false,
     })
 }
 

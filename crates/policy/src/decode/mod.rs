@@ -9,17 +9,17 @@ mod l7;
 mod rule;
 
 pub(crate) use antrea::BASELINE_TIER;
-pub(crate) use common::{ICMP, ICMPV6, IGMP, TCP};
+pub(crate) use common::{ICMP, ICMPV6, IGMP, TCP, UDP};
 
 use crate::diagnostic::Diagnostic;
 use crate::model::{Identity, Inventory};
 use crate::yaml::{self, Node, Value, shorten};
 use cx::Cx;
 
-const ANTREA: &str = "crd.antrea.io/v1beta1";
-const KUBERNETES: &str = "networking.k8s.io/v1";
-const CORE: &str = "v1";
-const TOLLGATE: &str = "policy.tollgate.dev/v1alpha1";
+pub(crate) const ANTREA: &str = "crd.antrea.io/v1beta1";
+pub(crate) const KUBERNETES: &str = "networking.k8s.io/v1";
+pub(crate) const CORE: &str = "v1";
+pub(crate) const TOLLGATE: &str = "policy.tollgate.dev/v1alpha1";
 
 /// Kinds and the version each is read in.
 const KINDS: &[(&str, &str)] = &[
@@ -33,6 +33,8 @@ const KINDS: &[(&str, &str)] = &[
     (CORE, "Pod"),
     (CORE, "List"),
     (TOLLGATE, "Endpoint"),
+    (TOLLGATE, "ClusterNetworkPolicy"),
+    (TOLLGATE, "NetworkPolicy"),
 ];
 
 /// Depth of `List`s in `List`s; kubectl writes one.
@@ -81,9 +83,10 @@ fn object<'a>(
         return list(cx, node, inventory, broken, depth);
     }
     cx.set_object(object_name(node, version, kind));
+    cx.set_extended(version == TOLLGATE);
     let before = cx.fault_count();
     let id = match (version, kind) {
-        (ANTREA, "ClusterNetworkPolicy" | "NetworkPolicy") => keep(
+        (ANTREA | TOLLGATE, "ClusterNetworkPolicy" | "NetworkPolicy") => keep(
             antrea::policy(cx, node, kind),
             &mut inventory.policies,
             |p| &p.id,

@@ -6,6 +6,7 @@ use super::common::{
 use super::cx::{Cx, Fields};
 use crate::Side;
 use crate::model::{Criterion, Peer, PodSelection, PortMatch, Scope, Selector, Service, Target};
+use crate::names::NamePattern;
 use crate::yaml::{Node, Value};
 
 /// Where a policy or group lives: a namespace, or the cluster as a whole.
@@ -75,8 +76,13 @@ pub(crate) fn target<'a>(cx: &mut Cx<'a>, node: &'a Node, owner: Owner<'_>) -> O
 }
 
 /// One entry of an Antrea rule's `from` or `to`.
-pub(crate) fn peer<'a>(cx: &mut Cx<'a>, node: &'a Node, owner: Owner<'_>) -> Option<Peer> {
-    const ALONE: &[&str] = &["ipBlock", "group", "serviceAccount"];
+pub(crate) fn peer<'a>(
+    cx: &mut Cx<'a>,
+    node: &'a Node,
+    side: Side,
+    owner: Owner<'_>,
+) -> Option<Peer> {
+    const ALONE: &[&str] = &["ipBlock", "group", "serviceAccount", "fqdn"];
     const PODS: &[&str] = &["podSelector", "namespaceSelector", "namespaces"];
     let fields = cx.fields(
         node,
@@ -93,12 +99,7 @@ pub(crate) fn peer<'a>(cx: &mut Cx<'a>, node: &'a Node, owner: Owner<'_>) -> Opt
             "scope",
         ],
     )?;
-    let refused = [
-        ("fqdn", "fqdn peers are not supported yet"),
-        NODE_SELECTOR,
-        EXTERNAL_ENTITIES,
-    ];
-    cx.refuse(fields, &refused);
+    cx.refuse(fields, &[NODE_SELECTOR, EXTERNAL_ENTITIES]);
     cluster_scope(cx, fields);
     if refuse_cluster_only(cx, fields, owner, &["namespaces", "serviceAccount"]) {
         return None;
@@ -129,6 +130,13 @@ pub(crate) fn peer<'a>(cx: &mut Cx<'a>, node: &'a Node, owner: Owner<'_>) -> Opt
     match *alone {
         "ipBlock" => cx.optional(fields, "ipBlock", ip_block).map(Peer::Block),
         "group" => cx.optional(fields, "group", group_name).map(Peer::Group),
+        "fqdn" if side == Side::Ingress => {
+            let message = "fqdn can only be used in egress rules: nobody is asked for a name before \
+                           a flow comes in";
+            cx.fault_in(fields, "fqdn", message);
+            None
+        }
+        "fqdn" => cx.optional(fields, "fqdn", fqdn).map(Peer::Fqdn),
         _ => cx
             .optional(fields, "serviceAccount", service_account)
             .map(Peer::Pods),
@@ -235,6 +243,17 @@ fn service_account<'a>(cx: &mut Cx<'a>, node: &'a Node) -> Option<PodSelection> 
         scope: Scope::Named(namespace?),
         pods: Criterion::ServiceAccount(name?),
     })
+}
+
+/// A DNS name in which `*` stands for anything.
+fn fqdn<'a>(cx: &mut Cx<'a>, node: &'a Node) -> Option<NamePattern> {
+    let pattern = NamePattern::new(cx.string(node)?);
+    if pattern.is_none() {
+        let message = "must be a DNS name: letters, digits, `-`, `_` and dots, and `*` for any \
+                       characters (dots, too)";
+        cx.fault(node.pos, message);
+    }
+    pattern
 }
 
 fn group_name<'a>(cx: &mut Cx<'a>, node: &'a Node) -> Option<crate::model::Located<String>> {

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tollgate_policy::{
-    CompileOptions, DenyHow, EndpointPolicy, FlowQuery, FlowVerdict, PolicySet, Side, SourceFile,
-    compile,
+    Audited, CompileOptions, Decision, DenyHow, EndpointPolicy, FlowQuery, FlowVerdict, PolicySet,
+    Side, SourceFile, compile,
 };
 
 /// `shop/web` 10.0.0.1 (the usual endpoint), `shop/api` 10.0.0.2, `bank/web` 10.0.1.1 are on this
@@ -136,6 +136,17 @@ pub fn describe(verdict: &FlowVerdict) -> String {
     }
 }
 
+/// The verdict, and what policies under audit would have said.
+pub fn describe_decision(decision: &Decision) -> (String, Option<String>) {
+    let audit = decision.audit.as_ref().map(|audit| {
+        describe(&match audit {
+            Audited::Deny(denial) => FlowVerdict::Deny(denial.clone()),
+            Audited::Inspect(set) => FlowVerdict::Inspect(set.clone()),
+        })
+    });
+    (describe(&decision.verdict), audit)
+}
+
 /// Judges flows of `shop/web` under policies: pairs of flow and verdict.
 pub fn expect(policies: &str, flows: &[(&str, &str)]) {
     expect_of("shop/web", policies, flows);
@@ -159,6 +170,16 @@ pub fn acnp(spec: &str) -> String {
         "p",
         &format!("  priority: 5\n  appliedTo: [{{podSelector: {{}}}}]\n{spec}"),
     )
+}
+
+/// [`acnp`] as the kind that may say more than Antrea's.
+pub fn extended(spec: &str) -> String {
+    more_than_antrea(&acnp(spec))
+}
+
+/// The same policies as kinds of `policy.tollgate.dev`.
+pub fn more_than_antrea(policies: &str) -> String {
+    policies.replace("crd.antrea.io/v1beta1", "policy.tollgate.dev/v1alpha1")
 }
 
 /// A ClusterNetworkPolicy with these lines as `spec`.

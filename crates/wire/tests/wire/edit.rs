@@ -102,6 +102,19 @@ proptest! {
     }
 
     #[test]
+    fn clearing_the_urgent_pointer(sample in tcp_sample(), carry in carry()) {
+        let mut frame = frame_of(&sample, carry);
+        let layout = layout_of(&frame[VNET_HDR_LEN..]);
+        edit::clear_urgent(&mut frame, &layout).unwrap();
+        let result = edited(&sample, &sample.payload, |_, flags, urgent| {
+            *flags &= !TcpFlags::URG.0;
+            *urgent = 0;
+        });
+        // What is behind the packet stays.
+        prop_assert!(frame.starts_with(&frame_of(&result, carry)));
+    }
+
+    #[test]
     fn replacement(
         sample in ported_sample(),
         carry in carry(),

@@ -1,0 +1,180 @@
+//! HTTP/2 in clear text through the engine, seen from outside.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+
+mod sim;
+
+use sim::{Conn, Gate, Out, SERVER, delivered, egress, usual};
+use tollgate_engine::event::{HttpVersion, L7Facts, VerdictWord};
+use tollgate_l7::http2::PREFACE;
+use tollgate_wire::tag::Direction::{Inbound, Outbound};
+
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+fn opened(rules: &str) -> (Gate, Conn) {
+    let mut gate = Gate::new(rules);
+    let mut conn = Conn::egress(SERVER);
+    conn.open(&mut gate);
+    (gate, conn)
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let len = (payload.len() as u32).to_be_bytes();
+    let stream = stream.to_be_bytes();
+    [&len[1..], &[kind, flags], &stream, payload].concat()
+}
+
+/// A header block without compression.
+fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, value) in fields {
+        out.push(0);
+        for text in [name, value] {
+            out.push(text.len() as u8);
+            out.extend(text.as_bytes());
+        }
+    }
+    out
+}
+
+fn request(stream: u32, method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    let mut fields = vec![
+        (":method", method),
+        (":scheme", "http"),
+        (":authority", "api.example.com"),
+        (":path", path),
+    ];
+    fields.extend(more);
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&fields))
+}
+
+fn begin(first: &[u8]) -> Vec<u8> {
+    [&PREFACE[..], &frame(SETTINGS, 0, 0, &[]), first].concat()
+}
+
+fn reached(out: &[Out], bytes: &[u8]) -> bool {
+    out.iter().any(|o| o.to == Outbound && o.payload == bytes)
+}
+
+#[test]
+fn every_stream_is_judged() {
+    let (mut gate, mut conn) = opened(&usual());
+    let first = begin(&request(1, "GET", "/v2/a", &[]));
+    assert!(reached(&conn.send(&mut gate, &first), &first));
+    let second = request(3, "GET", "/v2/b", &[]);
+    assert!(reached(&conn.send(&mut gate, &second), &second));
+    let third = request(5, "GET", "/admin", &[]);
+    let out = conn.send(&mut gate, &third);
+    assert_eq!(delivered(&out, Outbound), "");
+    assert_eq!(out.iter().filter(|o| o.is_rst()).count(), 2, "both sides");
+    let denial = gate.denials()[0];
+    assert_eq!(denial.reason, "http-no-rule-matches");
+    let Some(L7Facts::Http {
+        version, target, ..
+    }) = &denial.l7
+    else {
+        panic!("{denial:?}")
+    };
+    assert_eq!((*version, &**target), (HttpVersion::Http2, "/admin"));
+}
+
+#[test]
+fn a_denied_first_request_gets_a_403_on_its_stream() {
+    let (mut gate, mut conn) = opened(&usual());
+    let out = conn.send(&mut gate, &begin(&request(1, "GET", "/admin", &[])));
+    assert_eq!(delivered(&out, Outbound), "", "nothing reaches the server");
+    let answer = &out.iter().find(|o| o.to == Inbound).unwrap().payload;
+    assert_eq!(answer[..9], frame(SETTINGS, 0, 0, &[]));
+    assert_eq!(answer[9 + 3..9 + 5], [HEADERS, END_HEADERS]);
+    assert_eq!(answer[18..23], [8, 3, b'4', b'0', b'3']);
+    let text = String::from_utf8_lossy(answer);
+    assert!(
+        text.contains("Denied by ClusterNetworkPolicy/test"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_denied_grpc_call_gets_its_status() {
+    let (mut gate, mut conn) = opened(&usual());
+    let call = request(
+        1,
+        "POST",
+        "/pkg.Greeter/Say",
+        &[("content-type", "application/grpc")],
+    );
+    let out = conn.send(&mut gate, &begin(&call));
+    let answer = &out.iter().find(|o| o.to == Inbound).unwrap().payload;
+    let text = String::from_utf8_lossy(answer);
+    assert!(text.contains("grpc-status\u{1}7"), "{text}");
+    let Some(L7Facts::Http { grpc, .. }) = &gate.denials()[0].l7 else {
+        panic!("facts")
+    };
+    let grpc = grpc.as_ref().unwrap();
+    assert_eq!((&*grpc.service, &*grpc.method), ("pkg.Greeter", "Say"));
+}
+
+#[test]
+fn an_upgrade_to_http2_is_followed() {
+    const ASK: &[u8] = b"GET /v2/a HTTP/1.1\r\nHost: api.example.com\r\nConnection: Upgrade, \
+        HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n";
+    for (agrees, path, passes) in [
+        (true, "/v2/b", true),
+        (true, "/admin", false),
+        (false, "/v2/b", true),
+        (false, "/admin", false),
+    ] {
+        let (mut gate, mut conn) = opened(&usual());
+        assert!(
+            reached(&conn.send(&mut gate, ASK), ASK),
+            "no longer refused"
+        );
+        let (answer, next) = if agrees {
+            let answer = &b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n"[..];
+            (answer, begin(&request(3, "GET", path, &[])))
+        } else {
+            let answer = &b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"[..];
+            let next = format!("GET {path} HTTP/1.1\r\nHost: api.example.com\r\n\r\n");
+            (answer, next.into_bytes())
+        };
+        conn.answer(&mut gate, answer);
+        let out = conn.send(&mut gate, &next);
+        assert_eq!(reached(&out, &next), passes, "{agrees} {path}");
+        assert_eq!(gate.denials().is_empty(), passes, "{agrees} {path}");
+    }
+}
+
+#[test]
+fn a_policy_in_audit_mode_forwards_and_says_audited() {
+    let rules = egress(
+        "  - name: l7
+    action: Allow
+    ports: [{port: 80}]
+    l7Protocols: [{http: {host: api.example.com, path: /v2/*}}]",
+    )
+    .replace("crd.antrea.io/v1beta1", "policy.tollgate.dev/v1alpha1")
+    .replace(
+        "\nspec:\n  priority",
+        "\nspec:\n  enforcement: audit\n  priority",
+    );
+    let (mut gate, mut conn) = opened(&rules);
+    let first = begin(&request(1, "GET", "/v2/a", &[]));
+    assert!(reached(&conn.send(&mut gate, &first), &first));
+    let second = request(3, "GET", "/admin", &[]);
+    assert!(reached(&conn.send(&mut gate, &second), &second));
+    // What cannot be read goes on too, and nothing behind it is judged.
+    let garbage = [0xff; 64];
+    assert!(reached(&conn.send(&mut gate, &garbage), &garbage));
+    let words: Vec<_> = gate.verdicts().map(|v| (v.word, v.reason)).collect();
+    let audited = VerdictWord::Audited;
+    assert_eq!(words[0].0, VerdictWord::Allowed);
+    assert_eq!(words[1], (audited, "http-no-rule-matches"));
+    assert_eq!(words[2].0, audited);
+    assert!(gate.denials().is_empty());
+}

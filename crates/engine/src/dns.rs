@@ -18,15 +18,11 @@ use crate::flow::{Flow, State};
 use crate::key::FlowKey;
 use crate::names::NameTable;
 use crate::output::Output;
-use crate::segment::{Ctx, Packet};
+use crate::segment::{Ctx, Packet, TCP, UDP};
 use crate::seq;
 
 /// The resolvers' port (RFC 1035 section 4.2).
 const PORT: u16 = 53;
-/// IP protocol numbers.
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-
 /// Questions of one flow that wait for their answers; beyond it the oldest is given up. Stub resolvers
 /// have two on the way.
 const ASKED_MAX: usize = 64;

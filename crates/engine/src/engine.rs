@@ -25,7 +25,7 @@ use crate::open::{self, PASS};
 use crate::output::Output;
 use crate::policy_change;
 use crate::quic::{self};
-use crate::segment::{Ctx, Packet};
+use crate::segment::{Ctx, Packet, TCP, UDP};
 use crate::table::PolicyTable;
 use crate::tcp;
 use crate::wheel::{Alarm, Wheel};
@@ -40,12 +40,6 @@ const DENIED_LINGER: Duration = Duration::from_secs(10);
 /// How often a half-closed flow is looked at: the client's FIN may have come up and the server's not,
 /// and then nobody tells that both are there.
 const HALF_CLOSED_CHECK: Duration = Duration::from_secs(2);
-
-/// IP protocol number of TCP.
-const TCP: u8 = 6;
-
-/// IP protocol number of UDP.
-const UDP: u8 = 17;
 
 /// What one engine hands to the next one over a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,11 +10,8 @@ use crate::inspect::Inspection;
 use crate::judge::Judges;
 use crate::output::Output;
 use crate::quic;
-use crate::segment::{Ctx, Packet};
+use crate::segment::{Ctx, Packet, TCP};
 use crate::tcp;
-
-/// IP protocol number of TCP.
-const TCP: u8 = 6;
 
 /// Everything passes in the kernel.
 pub(crate) const PASS: CacheEntry = CacheEntry {

@@ -12,11 +12,8 @@ use crate::flow::{Flow, Refusing, State, of_direction};
 use crate::judge::Judges;
 use crate::names::NameTable;
 use crate::output::Output;
-use crate::segment::Ctx;
+use crate::segment::{Ctx, TCP};
 use crate::table::PolicyTable;
-
-/// IP protocol number of TCP.
-const TCP: u8 = 6;
 
 /// Judges a flow under `table`. False: forget the flow, its next packet is judged afresh.
 pub(crate) fn recheck<O: Output>(

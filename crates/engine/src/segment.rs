@@ -18,6 +18,12 @@ const TCP_CHECKSUM_OFFSET: usize = 16;
 /// Where it lies in a UDP header (RFC 768).
 const UDP_CHECKSUM_OFFSET: usize = 6;
 
+/// IP protocol number of TCP.
+pub(crate) const TCP: u8 = 6;
+
+/// IP protocol number of UDP.
+pub(crate) const UDP: u8 = 17;
+
 /// A frame that came up, with where its headers lie.
 #[derive(Clone, Copy)]
 pub(crate) struct Packet<'a> {

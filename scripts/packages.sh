@@ -7,6 +7,9 @@ RUN_PACKAGES="iproute2 nftables ethtool procps util-linux nginx-light curl opens
 # implementations of HTTP: odd clients and servers, and readers to compare with.
 TEST_PACKAGES="clang-14 llvm-14 iperf3 tcpdump nodejs python3 nghttp2-client nghttp2-proxy"
 
+# What a virtual machine with another kernel needs, in software emulation.
+GUEST_PACKAGES="qemu-system-x86 busybox-static cpio kmod"
+
 # Installs what is missing; asks the network only then. Services that come with a package (nginx)
 # are not started: a temporary policy-rc.d forbids it unless the machine has one of its own.
 install_packages() {

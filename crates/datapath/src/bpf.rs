@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, MapData, MapInfo};
 use aya::programs::SocketFilter;
-use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use tollgate_wire::tag::EndpointId;
 
@@ -204,8 +203,7 @@ impl Programs {
 }
 
 fn best_mechanism() -> Mechanism {
-    let tcx = KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
-    if tcx {
+    if Mechanism::Tcx.is_known_here() {
         Mechanism::Tcx
     } else {
         Mechanism::Clsact

@@ -11,7 +11,7 @@ use tollgate_wire::vnet::VNET_HDR_LEN;
 
 use crate::cache::{CacheEntry, Progress};
 use crate::counters::Counters;
-use crate::datagram::{is_icmp_error, key_of, likely_opener, opener, quoted_key, speaks_to_itself};
+use crate::datagram::{is_icmp_error, likely_opener, opener, quoted_key, speaks_to_itself};
 use crate::deny::{self, Why};
 use crate::dns;
 use crate::event::{Event, EventKind, L7Facts};
@@ -194,7 +194,7 @@ impl Engine {
         policy: &EndpointPolicy,
         out: &mut O,
     ) {
-        let found = self.flows.find(&key_of(packet));
+        let found = self.flows.find(&FlowKey::of(packet.tag, &packet.layout));
         match (packet.tcp(), found) {
             (Some(tcp), found) if tcp.flags.is_syn() => {
                 self.syn(now, packet, tcp.seq, found, policy, out);
@@ -338,7 +338,7 @@ impl Engine {
         policy: &EndpointPolicy,
         out: &mut O,
     ) {
-        let key = key_of(packet);
+        let key = FlowKey::of(packet.tag, &packet.layout);
         let likely = likely_opener(&key);
         let mut flow = self.new_flow(likely.unwrap_or(Side::Egress), packet, now);
         flow.note(packet, now);
@@ -413,7 +413,7 @@ impl Engine {
             self.counters.fragment_refused += 1;
             return;
         }
-        let flow_key = key_of(packet);
+        let flow_key = FlowKey::of(packet.tag, &packet.layout);
         match self.flows.find(&flow_key) {
             Some(at) => self.known(now, at, packet, policy, out),
             // Fragments are steered by address alone: the flow may be another worker's.

@@ -1,0 +1,8 @@
+//! Stands in for Suricata where it enforces layer-7 policy inline between two ports of a switch, as
+//! Antrea runs it: same command line, rule files, command socket and event log; the packets go through
+//! Tollgate's engine, with their offload metadata.
+//!
+//! * [`rules`]: reads rule files
+#![forbid(unsafe_code)]
+
+pub mod rules;

@@ -2,7 +2,11 @@
 //! Antrea runs it: same command line, rule files, command socket and event log; the packets go through
 //! Tollgate's engine, with their offload metadata.
 //!
+//! * [`policy`]: what the engine judges by
 //! * [`rules`]: reads rule files
+//! * [`tenants`]: whose rules are whose
 #![forbid(unsafe_code)]
 
+pub mod policy;
 pub mod rules;
+pub mod tenants;

@@ -77,7 +77,13 @@ impl Programs {
     /// [`Error::Layout`] if the maps are another version's and `settings.recreate` is not set.
     pub fn load_or_adopt(dir: &Path, settings: &Settings) -> Result<Self, Error> {
         bpffs::prepare(dir)?;
+        // The maps that are recreated are the ones that tell where classifiers are.
+        let places = classifier_places(dir);
         let adopted = adoptable(dir, settings.recreate)?;
+        let places = match places {
+            Err(error) if adopted => return Err(error),
+            places => places.unwrap_or_default(),
+        };
         let mut ebpf = EbpfLoader::new()
             .default_map_pin_directory(dir)
             .map_max_entries(map::FLOWS, settings.flow_entries)
@@ -103,7 +109,7 @@ impl Programs {
             abi_version: ABI_VERSION,
             tap_ifindex,
         })?;
-        programs.replace_attached()?;
+        programs.replace_attached(places)?;
         Ok(programs)
     }
 
@@ -191,11 +197,11 @@ impl Programs {
     }
 
     /// Puts the new programs in the place of the attached ones.
-    fn replace_attached(&mut self) -> Result<(), Error> {
+    fn replace_attached(&mut self, classifiers: Vec<(Hook, String)>) -> Result<(), Error> {
         for (hook, ifindex) in pinned_links(&self.dir)? {
             hook.replace_pinned(&mut self.ebpf, &self.dir, ifindex)?;
         }
-        for (hook, ifname) in classifier_places(&self.dir)? {
+        for (hook, ifname) in classifiers {
             hook.replace_classifier(&mut self.ebpf, &ifname)?;
         }
         Ok(())

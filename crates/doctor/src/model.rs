@@ -241,6 +241,9 @@ pub struct PacketSocket {
     pub ring_frame: u32,
     /// It belongs to a `PACKET_FANOUT` group.
     pub fanout: bool,
+    /// It holds its interface in promiscuous mode (`PACKET_MR_PROMISC`), as everything does that is to
+    /// see other hosts' frames; `None` if that could not be read.
+    pub promiscuous: Option<bool>,
     /// Who has it open.
     pub process: Option<Process>,
 }

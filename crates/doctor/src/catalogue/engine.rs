@@ -571,5 +571,11 @@ fn port_mtu(view: &View<'_>, at: LinkRef, mtu: u32) -> Vec<Action> {
             value: mtu.to_string(),
         }];
     }
-    view.set_mtu(at, mtu).into_iter().collect()
+    // Both ends of a pair: the one would refuse what the other sends.
+    let peer = link.link.filter(|_| link.kind == LinkKind::Veth);
+    [Some(at), peer]
+        .into_iter()
+        .flatten()
+        .filter_map(|at| view.set_mtu(at, mtu))
+        .collect()
 }

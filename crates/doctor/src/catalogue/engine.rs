@@ -525,11 +525,10 @@ pub(super) fn unequal_ports(view: &View<'_>, report: &mut Report) {
         if small.mtu == large.mtu {
             continue;
         }
-        // A card's MTU is the network's; anything else can take the larger one.
-        let (at, mtu) = if small.kind == LinkKind::Physical {
-            (*large_at, small.mtu)
-        } else {
-            (*small_at, large.mtu)
+        let (at, actions) = match (is_movable(view, small), is_movable(view, large)) {
+            (true, _) => (*small_at, port_mtu(view, *small_at, large.mtu)),
+            (false, true) => (*large_at, port_mtu(view, *large_at, small.mtu)),
+            (false, false) => (*small_at, Vec::new()),
         };
         report.faults.push(Fault {
             at: Some(at),
@@ -548,10 +547,20 @@ pub(super) fn unequal_ports(view: &View<'_>, report: &mut Report) {
                 "Give both ports the same MTU, explicitly: ports of Open vSwitch with mtu_request, \
                   or it sets them to the smallest of the bridge again."
                     .to_owned(),
-            actions: port_mtu(view, at, mtu),
+            actions,
             ..Fault::default()
         });
     }
+}
+
+/// A card's MTU is the network's, and an endpoint's is its owner's; anything between can be changed.
+fn is_movable(view: &View<'_>, link: &Link) -> bool {
+    let endpoint = link
+        .link
+        .filter(|_| link.kind == LinkKind::Veth)
+        .and_then(|peer| view.case.now.link(peer))
+        .is_some_and(topology::ends_here);
+    link.kind != LinkKind::Physical && !endpoint && !topology::ends_here(link)
 }
 
 /// Sets a port's MTU, through Open vSwitch if the port is its own.

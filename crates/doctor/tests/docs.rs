@@ -1,4 +1,5 @@
 //! The catalogue's pages: each there, each whole, and the index current.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
 
 use std::fmt::Write as _;
 use std::fs;

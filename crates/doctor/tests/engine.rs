@@ -1,4 +1,5 @@
 //! TG10xx and TG1404: each found, its near miss not, its repair enough.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
 
 mod common;
 

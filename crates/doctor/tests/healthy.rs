@@ -1,4 +1,5 @@
 //! Nothing is found on machines that are well.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! TG12xx, TG13xx and TG14xx: each found, its near miss not, its repair enough.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
 
 mod common;
 

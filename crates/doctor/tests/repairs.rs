@@ -1,4 +1,5 @@
 //! Whatever is found: carrying out what it offers is enough, and repairs do not chase each other.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
 
 mod common;
 
@@ -59,12 +60,12 @@ fn make(case: &mut Case, change: &Change) {
             }
         }
         Change::Mtu(i, _) | Change::Gso(i, ..) | Change::Xdp(i) => {
-            let links = case
+            let mut links = case
                 .now
                 .namespaces
                 .iter_mut()
                 .flat_map(|n| n.links.iter_mut());
-            if let Some(link) = links.skip(*i).next() {
+            if let Some(link) = links.nth(*i) {
                 match change {
                     Change::Mtu(_, mtu) => link.mtu = *mtu,
                     Change::Gso(_, all, ipv4) => {

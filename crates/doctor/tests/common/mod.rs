@@ -1,5 +1,6 @@
 //! Machines to judge, built by hand from what `ethtool -k` and `ip` show of real ones.
-#![allow(dead_code)] // Each test binary uses its part.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
+#![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::path::PathBuf;
 

@@ -7,9 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Link, LinkKind, Netns, Sizes, Snapshot, XdpMode};
 
-/// Name of the namespace that the doctor runs in ([`Netns::name`]).
-pub(crate) const HOST: &str = "host";
-
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "do")]
@@ -163,10 +160,15 @@ impl Action {
 }
 
 fn netns_of<'a>(snapshot: &'a mut Snapshot, path: Option<&Path>) -> Option<&'a mut Netns> {
-    snapshot.namespaces.iter_mut().find(|netns| match path {
-        Some(path) => netns.path == path,
-        None => netns.name == HOST,
-    })
+    let id = snapshot
+        .namespaces
+        .iter()
+        .find(|netns| match path {
+            Some(path) => netns.path == path,
+            None => snapshot.is_own(netns),
+        })?
+        .id;
+    snapshot.namespaces.iter_mut().find(|netns| netns.id == id)
 }
 
 fn apply_ovs(snapshot: &mut Snapshot, record: &str, column: &str, value: &str) -> bool {

@@ -405,3 +405,16 @@ fn recorded_card_with_a_one_sided_hash() {
     }
     not_found(&case, 1006);
 }
+
+#[test]
+fn changes_are_made_in_the_right_namespace() {
+    let mut case = with_engine(false);
+    // The doctor runs in the pod: what is the host's is somewhere else now.
+    case.now.own = Some(POD);
+    let places: Vec<bool> = found(&case, 1001)
+        .actions
+        .iter()
+        .map(|action| action.netns().is_none())
+        .collect();
+    assert_eq!(places, [false, true]);
+}

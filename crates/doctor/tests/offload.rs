@@ -372,6 +372,11 @@ fn packets_lost_at_a_hop() {
     let finding = found(&case, 1402);
     assert_eq!(finding.severity, Severity::Error);
     assert_eq!(finding.evidence[0].value, "rx_dropped +1");
+    // A counter that was 0 was left out.
+    let mut first = case.clone();
+    let before = first.earlier.as_mut().unwrap();
+    before.namespaces[0].links[3].counters.clear();
+    assert_eq!(found(&first, 1402).evidence[0].value, "rx_dropped +6");
     // A packet of somebody else's, while every probe passed.
     case.probes = vec![probe(ProbeOutcome::Passed, &[])];
     not_found(&case, 1402);

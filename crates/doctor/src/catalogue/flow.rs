@@ -7,7 +7,7 @@ use crate::case::ProbeOutcome;
 use crate::finding::{Evidence, Severity};
 use crate::model::{LinkRef, OvsPort};
 
-use super::view::{Fault, Report, View, command, namespaces, path_of, place, sysctl};
+use super::view::{Fault, Report, View, command, namespaces, place, sysctl};
 
 /// Packets between two readings from which on a counter's growth is no accident.
 const SEVERAL: u64 = 10;
@@ -50,7 +50,7 @@ pub(super) fn strict_windows(view: &View<'_>, report: &mut Report) {
                   connection); if there are none, accept packets outside the window."
                 .to_owned(),
             actions: vec![Action::Sysctl {
-                netns: path_of(netns),
+                netns: view.path_of(netns),
                 key: LIBERAL.to_owned(),
                 value: "1".to_owned(),
             }],
@@ -114,7 +114,8 @@ fn growth<'a>(
     now.iter()
         .filter(|(name, _)| LOSSES.contains(&name.as_str()))
         .map(|(name, now)| {
-            let before = before.get(name).copied().unwrap_or(*now);
+            // A counter that is 0 may have been left out.
+            let before = before.get(name).copied().unwrap_or(0);
             (name.as_str(), now.saturating_sub(before))
         })
         .filter(|(_, grown)| *grown > 0)

@@ -6,7 +6,7 @@ use crate::finding::{Evidence, Severity};
 use crate::model::{Link, LinkKind, LinkRef, Netns};
 
 use super::topology::ends_here;
-use super::view::{Fault, Report, View, command, forwards, namespaces, path_of, place, sysctl};
+use super::view::{Fault, Report, View, command, forwards, namespaces, place, sysctl};
 
 /// What VXLAN adds over IPv4: inner Ethernet, VXLAN, UDP and IPv4 headers (RFC 7348).
 const VXLAN_IPV4: u32 = 50;
@@ -214,7 +214,7 @@ pub(super) fn icmp_dropped(view: &View<'_>, report: &mut Report) {
             fix: "Accept ICMP type 3 code 4 and ICMPv6 type 2 in that chain. The repair leaves the \
                   rules alone and clamps the MSS of TCP connections, which helps TCP only."
                 .to_owned(),
-            actions: vec![clamp(netns, narrow)],
+            actions: vec![clamp(view, netns, narrow)],
             ..Fault::default()
         });
     }
@@ -269,7 +269,7 @@ pub(super) fn no_probing(view: &View<'_>, report: &mut Report) {
             ],
             fix: "Accept those ICMP messages; until then let TCP probe when a connection stalls (1)."
                 .to_owned(),
-            actions: vec![probe(netns)],
+            actions: vec![probe(view, netns)],
             ..Fault::default()
         });
     }
@@ -364,7 +364,7 @@ fn clamp_fault(view: &View<'_>, netns: &Netns, to: &Link, inside: &Link, mtu: u3
                       the MSS towards {}.",
             inside.name, to.name
         ),
-        actions: vec![clamp(netns, to)],
+        actions: vec![clamp(view, netns, to)],
         ..Fault::default()
     }
 }
@@ -406,7 +406,7 @@ pub(super) fn jumbo_to_the_world(view: &View<'_>, report: &mut Report) {
             fix: format!("Accept those ICMP messages, and give the default route an MTU of \
                           {ETHERNET_MTU} (ip route change default ... mtu {ETHERNET_MTU}), leaving \
                           the large one to the routes inside. The repair lets TCP probe."),
-            actions: vec![probe(netns)],
+            actions: vec![probe(view, netns)],
             ..Fault::default()
         });
     }
@@ -503,16 +503,16 @@ fn clamped(view: &View<'_>, at: LinkRef) -> bool {
         .is_some_and(|netns| netns.filter.clamps_mss)
 }
 
-fn clamp(netns: &Netns, to: &Link) -> Action {
+fn clamp(view: &View<'_>, netns: &Netns, to: &Link) -> Action {
     Action::ClampMss {
-        netns: path_of(netns),
+        netns: view.path_of(netns),
         ifname: to.name.clone(),
     }
 }
 
-fn probe(netns: &Netns) -> Action {
+fn probe(view: &View<'_>, netns: &Netns) -> Action {
     Action::Sysctl {
-        netns: path_of(netns),
+        netns: view.path_of(netns),
         key: PROBING.to_owned(),
         value: "1".to_owned(),
     }

@@ -1,11 +1,11 @@
 //! TG13xx: offload features for themselves.
 
-use crate::action::{Action, HOST, LEGACY_SIZE};
+use crate::action::{Action, LEGACY_SIZE};
 use crate::case::Declared;
 use crate::finding::{Evidence, Severity};
 use crate::model::{Feature, Link, LinkKind, LinkRef, Netns, XdpMode};
 
-use super::view::{Fault, Report, TX_CHECKSUMS, View, command, forwards, path_of};
+use super::view::{Fault, Report, TX_CHECKSUMS, View, command, forwards};
 
 /// TG1301.
 pub(super) fn lro_while_forwarding(view: &View<'_>, report: &mut Report) {
@@ -65,7 +65,7 @@ pub(super) fn native_xdp_on_veth(view: &View<'_>, report: &mut Report) {
                   (xdpgeneric)."
                 .to_owned(),
             actions: vec![Action::GenericXdp {
-                netns: path_of(netns),
+                netns: view.path_of(netns),
                 ifname: link.name.clone(),
             }],
             ..Fault::default()
@@ -92,7 +92,7 @@ pub(super) fn beyond_device(view: &View<'_>, report: &mut Report) {
             ),
             evidence: vec![shows_sizes(netns, link)],
             fix: format!("Set them to {limit}, the first before the one for IPv4."),
-            actions: vec![set_sizes(netns, link, sizes.gso_max.min(limit), sizes.gso_ipv4_max.min(limit))],
+            actions: vec![set_sizes(view, netns, link, sizes.gso_max.min(limit), sizes.gso_ipv4_max.min(limit))],
             ..Fault::default()
         });
     }
@@ -126,7 +126,7 @@ pub(super) fn sizes_reset(view: &View<'_>, report: &mut Report) {
                   less, sets the other too."
                 .to_owned(),
             actions: can
-                .then(|| set_sizes(netns, link, sizes.gso_max, target))
+                .then(|| set_sizes(view, netns, link, sizes.gso_max, target))
                 .into_iter()
                 .collect(),
             ..Fault::default()
@@ -147,13 +147,13 @@ fn shows_sizes(netns: &Netns, link: &Link) -> Evidence {
     )
 }
 
-fn set_sizes(netns: &Netns, link: &Link, all: u32, ipv4: u32) -> Action {
+fn set_sizes(view: &View<'_>, netns: &Netns, link: &Link, all: u32, ipv4: u32) -> Action {
     let mut sizes = vec![("gso_max_size".to_owned(), all)];
     if link.sizes.gso_ipv4_max != 0 {
         sizes.push(("gso_ipv4_max_size".to_owned(), ipv4));
     }
     Action::Sizes {
-        netns: path_of(netns),
+        netns: view.path_of(netns),
         ifname: link.name.clone(),
         sizes,
     }
@@ -233,7 +233,7 @@ pub(super) fn declared_for<'a>(
         let Some((netns, link)) = case.now.netns(at.netns).zip(case.now.link(at)) else {
             return false;
         };
-        declared.endpoints == (netns.name != HOST) && matches(&declared.interface, &link.name)
+        declared.endpoints != case.now.is_own(netns) && matches(&declared.interface, &link.name)
     })
 }
 

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::action::{Action, HOST};
+use crate::action::Action;
 use crate::case::{Case, Path, Via};
 use crate::finding::{Evidence, Severity};
-use crate::model::{Link, LinkKind, LinkRef, Netns, NetnsId};
+use crate::model::{HOST, Link, LinkKind, LinkRef, Netns, NetnsId};
 
 use super::topology::{self, Engine};
 
@@ -141,6 +141,11 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The namespace as actions name it.
+    pub(super) fn path_of(&self, netns: &Netns) -> Option<PathBuf> {
+        (!self.case.now.is_own(netns)).then(|| netns.path.clone())
+    }
+
     /// Switches a feature of an interface.
     pub(super) fn switch(&self, at: LinkRef, feature: &str, on: bool) -> Option<Action> {
         let netns = self.case.now.netns(at.netns)?;
@@ -149,7 +154,7 @@ impl<'a> View<'a> {
             return None;
         }
         Some(Action::Feature {
-            netns: path_of(netns),
+            netns: self.path_of(netns),
             ifname: link.name.clone(),
             feature: feature.to_owned(),
             on,
@@ -171,7 +176,7 @@ impl<'a> View<'a> {
     /// Sets an interface's MTU.
     pub(super) fn set_mtu(&self, at: LinkRef, mtu: u32) -> Option<Action> {
         Some(Action::Mtu {
-            netns: path_of(self.case.now.netns(at.netns)?),
+            netns: self.path_of(self.case.now.netns(at.netns)?),
             ifname: self.case.now.link(at)?.name.clone(),
             mtu,
         })
@@ -193,11 +198,6 @@ pub(super) fn place(netns: &Netns) -> String {
     } else {
         format!("namespace {}", netns.name)
     }
-}
-
-/// The namespace as actions name it.
-pub(super) fn path_of(netns: &Netns) -> Option<PathBuf> {
-    (netns.name != HOST).then(|| netns.path.clone())
 }
 
 /// A command as it is typed on the host to run in a namespace.

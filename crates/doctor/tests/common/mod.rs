@@ -10,6 +10,7 @@ use tollgate_doctor::catalogue::{self, Judgement};
 use tollgate_doctor::finding::{Finding, Number, Severity};
 use tollgate_doctor::model::*;
 
+/// The namespace called `host`.
 pub const HOST: NetnsId = NetnsId(1);
 pub const POD: NetnsId = NetnsId(2);
 
@@ -224,6 +225,7 @@ pub fn switched() -> Case {
         now: Snapshot {
             kernel: "6.12.30-amd64".to_owned(),
             namespaces: vec![host, pod(5)],
+            own: None,
             ovs: Some(Ovs {
                 userspace_tso: false,
                 bridges: vec![OvsBridge {

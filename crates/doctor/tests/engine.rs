@@ -152,6 +152,23 @@ fn engine_on_a_card_gets_no_merged_frames() {
     not_found(&case, 1002);
 }
 
+/// An engine whose ports are connected to nothing.
+fn in_the_air() -> Case {
+    let mut case = with_engine(false);
+    for name in ["tap0", "tap1"] {
+        find_link(&mut case, HOST, name).kind = LinkKind::Dummy;
+    }
+    case.now.ovs = None;
+    case
+}
+
+#[test]
+fn switch_without_its_database() {
+    let mut case = with_engine(false);
+    case.now.ovs = None;
+    assert_eq!(changes(&found(&case, 1001)), WORKAROUND);
+}
+
 #[test]
 fn what_feeds_an_engine_is_unknown() {
     let mut case = with_engine(false);
@@ -163,8 +180,7 @@ fn what_feeds_an_engine_is_unknown() {
         "{judgement:?}"
     );
     // Ports that hang in the air: something redirects to them.
-    let mut case = with_engine(false);
-    case.now.ovs = None;
+    let mut case = in_the_air();
     let judgement = judge(&case);
     assert!(judgement.findings.is_empty());
     assert!(
@@ -237,8 +253,7 @@ fn offload_off_that_is_meant() {
 
 #[test]
 fn offload_off_is_not_judged_where_feeders_are_unknown() {
-    let mut case = with_engine(false);
-    case.now.ovs = None;
+    let mut case = in_the_air();
     set(&mut case, POD, "eth0", "tx-checksum-ip-generic", false);
     not_found(&case, 1003);
     assert!(

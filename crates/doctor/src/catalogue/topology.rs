@@ -340,19 +340,36 @@ fn neighbours(now: &Snapshot, netns: &Netns, link: &Link) -> Vec<LinkRef> {
 
 /// The other ports of the switch that the interface is a port of.
 fn ovs_neighbours(now: &Snapshot, netns: &Netns, link: &Link) -> Vec<LinkRef> {
-    // Every bridge has an interface of its own name in the namespace that Open vSwitch runs in.
-    let Some(bridge) = now.ovs.as_ref().and_then(|ovs| {
-        ovs.bridges.iter().find(|bridge| {
-            bridge.ports.iter().any(|port| port.name == link.name)
-                && netns.link_named(&bridge.name).is_some()
-        })
-    }) else {
-        return Vec::new();
+    let Some(ovs) = &now.ovs else {
+        return datapath_neighbours(netns, link);
     };
+    // Every bridge has an interface of its own name in the namespace that Open vSwitch runs in.
+    let bridge = ovs.bridges.iter().find(|bridge| {
+        bridge.ports.iter().any(|port| port.name == link.name)
+            && netns.link_named(&bridge.name).is_some()
+    });
     bridge
-        .ports
         .iter()
+        .flat_map(|bridge| &bridge.ports)
         .filter_map(|port| netns.link_named(&port.name))
+        .map(|link| netns.at(link))
+        .collect()
+}
+
+/// Without Open vSwitch's database: every port of its kernel datapath, which all bridges share.
+fn datapath_neighbours(netns: &Netns, link: &Link) -> Vec<LinkRef> {
+    let is_port = |link: &Link| {
+        let master = link.master.and_then(|master| netns.link(master));
+        link.kind == LinkKind::OvsInternal
+            || master.is_some_and(|master| master.kind == LinkKind::OvsDatapath)
+    };
+    if !is_port(link) {
+        return Vec::new();
+    }
+    netns
+        .links
+        .iter()
+        .filter(|link| is_port(link))
         .map(|link| netns.at(link))
         .collect()
 }

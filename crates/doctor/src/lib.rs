@@ -5,6 +5,7 @@
 //! * [`case`]: a snapshot with the path, probes and declarations that go with it
 //! * [`finding`]: what is wrong, with its evidence
 //! * [`action`]: what a repair changes, and how to change it back
+//! * [`catalogue`]: the rules, each with a stable number
 //!
 //! Reading is apart from judging: everything that touches the machine fills a [`model::Snapshot`],
 //! and the catalogue of findings is a pure function of it.
@@ -12,5 +13,6 @@
 
 pub mod action;
 pub mod case;
+pub mod catalogue;
 pub mod finding;
 pub mod model;

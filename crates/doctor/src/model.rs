@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+/// Name of the first process's namespace ([`Netns::name`]).
+pub(crate) const HOST: &str = "host";
+
 /// Identity of a network namespace: the inode number of its `nsfs` file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -28,6 +31,8 @@ pub struct LinkRef {
 pub struct Snapshot {
     /// Kernel release as `uname -r` prints it.
     pub kernel: String,
+    /// The namespace that the doctor runs in; `None` if that is the one called `host`.
+    pub own: Option<NetnsId>,
     /// Every network namespace that was found.
     pub namespaces: Vec<Netns>,
     /// Open vSwitch, if it runs here.
@@ -241,6 +246,9 @@ pub struct PacketSocket {
     pub ring_frame: u32,
     /// It belongs to a `PACKET_FANOUT` group.
     pub fanout: bool,
+    /// It holds its interface in promiscuous mode (`PACKET_MR_PROMISC`), as everything does that is to
+    /// see other hosts' frames; `None` if that could not be read.
+    pub promiscuous: Option<bool>,
     /// Who has it open.
     pub process: Option<Process>,
 }
@@ -323,6 +331,11 @@ impl Snapshot {
     /// A namespace by what people call it.
     pub fn netns_named(&self, name: &str) -> Option<&Netns> {
         self.namespaces.iter().find(|netns| netns.name == name)
+    }
+
+    /// Does the doctor run in it?
+    pub fn is_own(&self, netns: &Netns) -> bool {
+        self.own.map_or(netns.name == HOST, |own| own == netns.id)
     }
 
     /// An interface.

@@ -68,6 +68,8 @@ counters! {
     held_full,
     /// Segments dropped because too many judged bytes waited for their acknowledgement.
     kept_full,
+    /// Segments dropped because the endpoint's share of the memory of what is judged was full.
+    endpoint_kept_full,
     /// Retransmissions whose bytes differ from those that were judged; dropped.
     retransmission_differs,
     /// Retransmissions of bytes neither remembered nor acknowledged; dropped.

@@ -34,6 +34,8 @@ counters! {
     decoy,
     /// Frames dropped because an endpoint sent them to itself in another's name.
     spoofed,
+    /// Frames dropped because an endpoint that may send from its own addresses only sent them from another.
+    foreign_source,
     /// Frames dropped because their protocol has no defined treatment.
     not_ip,
     /// Flows entered into the table.

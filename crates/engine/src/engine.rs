@@ -11,7 +11,9 @@ use tollgate_wire::vnet::VNET_HDR_LEN;
 
 use crate::cache::{CacheEntry, Progress};
 use crate::counters::Counters;
-use crate::datagram::{is_icmp_error, key_of, likely_opener, opener, quoted_key, speaks_to_itself};
+use crate::datagram::{
+    is_icmp_error, key_of, likely_opener, opener, quoted_key, speaks_for_another, speaks_to_itself,
+};
 use crate::deny::{self, Why};
 use crate::dns;
 use crate::event::{Event, EventKind, L7Facts};
@@ -156,6 +158,10 @@ impl Engine {
         };
         if speaks_to_itself(&packet, &policy) {
             self.counters.spoofed += 1;
+            return;
+        }
+        if speaks_for_another(&packet, &policy) {
+            self.counters.foreign_source += 1;
             return;
         }
         match packet.layout.l4 {

@@ -117,6 +117,11 @@ pub struct Limits {
     pub held_bytes_per_flow: usize,
     /// Judged but unacknowledged bytes remembered for one flow.
     pub kept_bytes_per_flow: usize,
+    /// Bytes of memory of what one worker judges, for all flows: unfinished heads and hellos, judged bytes
+    /// that are remembered, facts.
+    pub judged_bytes: usize,
+    /// Of those, what the flows of one endpoint may take.
+    pub judged_bytes_per_endpoint: usize,
     /// Fragmented packets that one worker remembers.
     pub fragments: usize,
     /// Seconds without a packet after which a TCP flow is forgotten.
@@ -140,6 +145,8 @@ impl Default for Limits {
             held_bytes: engine.held_bytes,
             held_bytes_per_flow: engine.held_bytes_per_flow,
             kept_bytes_per_flow: engine.kept_bytes_per_flow,
+            judged_bytes: engine.judged_bytes,
+            judged_bytes_per_endpoint: engine.judged_bytes_per_endpoint,
             fragments: engine.fragments,
             tcp_idle_seconds: engine.tcp_idle.as_secs(),
             datagram_idle_seconds: engine.datagram_idle.as_secs(),
@@ -159,6 +166,8 @@ impl Limits {
             held_bytes_per_flow: self.held_bytes_per_flow,
             held_bytes: self.held_bytes,
             kept_bytes_per_flow: self.kept_bytes_per_flow,
+            judged_bytes: self.judged_bytes,
+            judged_bytes_per_endpoint: self.judged_bytes_per_endpoint,
             fragments: self.fragments,
             tcp_idle: Duration::from_secs(self.tcp_idle_seconds),
             datagram_idle: Duration::from_secs(self.datagram_idle_seconds),
@@ -504,7 +513,9 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     const MIN_PER_FLOW: u64 = 64 << 10;
     /// Below it, keep-alive probes and slow human beings lose their flows.
     const MIN_IDLE: u64 = 10;
-    let at_least: [(&'static str, u64, u64); 11] = [
+    /// One flow gets a 1024th of what is left: with less than this not even two full segments.
+    const MIN_JUDGED: u64 = 16 << 20;
+    let at_least: [(&'static str, u64, u64); 13] = [
         ("limits.flowsPerWorker", limits.flows_per_worker as u64, 1),
         (
             "limits.flowsPerEndpoint",
@@ -530,6 +541,12 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
             "limits.keptBytesPerFlow",
             limits.kept_bytes_per_flow as u64,
             MIN_PER_FLOW,
+        ),
+        ("limits.judgedBytes", limits.judged_bytes as u64, MIN_JUDGED),
+        (
+            "limits.judgedBytesPerEndpoint",
+            limits.judged_bytes_per_endpoint as u64,
+            MIN_JUDGED,
         ),
         ("limits.fragments", limits.fragments as u64, 1),
         ("limits.tcpIdleSeconds", limits.tcp_idle_seconds, MIN_IDLE),
@@ -651,6 +668,14 @@ mod tests {
             (
                 "limits: {heldBytes: 1}\n",
                 "limits.heldBytes: 1 is too small",
+            ),
+            (
+                "limits: {judgedBytes: 1000}\n",
+                "limits.judgedBytes: 1000 is too small",
+            ),
+            (
+                "limits: {judgedBytesPerEndpoint: 0}\n",
+                "limits.judgedBytesPerEndpoint: 0 is too small",
             ),
             (
                 "limits: {flowsPerWorker: 0}\n",

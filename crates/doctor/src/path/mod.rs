@@ -1,0 +1,1 @@
+//! The way of a packet through the machine.

@@ -343,8 +343,10 @@ fn joined(ovs: &Ovs) -> Vec<Vec<usize>> {
             if let (Some(a), Some(b)) = (find(&sets, here), find(&sets, there))
                 && a != b
             {
-                let moved = std::mem::take(&mut sets[b]);
-                sets[a].extend(moved);
+                let moved = sets.get_mut(b).map(std::mem::take).unwrap_or_default();
+                if let Some(set) = sets.get_mut(a) {
+                    set.extend(moved);
+                }
             }
         }
     }

@@ -141,11 +141,11 @@ impl<'a> Walk<'a> {
     /// be told.
     fn switched(&mut self, from: LinkRef, next: IpAddr, to: IpAddr) -> Step {
         let search = self.graph.search(from, false);
-        if let Some(step) = self.to_owner(&search, next) {
+        if let Some(step) = self.find_owner(&search, next) {
             return step;
         }
         let programs = self.graph.search(from, true);
-        if let Some(step) = self.to_owner(&programs, next) {
+        if let Some(step) = self.find_owner(&programs, next) {
             return step;
         }
         // A tunnel on the way counts if it leads there.
@@ -195,7 +195,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn to_owner(&mut self, search: &Search, next: IpAddr) -> Option<Step> {
+    fn find_owner(&mut self, search: &Search, next: IpAddr) -> Option<Step> {
         let owns = |reached: &Reached| {
             let link = self.graph.link(reached.at);
             reached.tags.is_empty() && link.is_some_and(|link| has_address(link, next))
@@ -280,8 +280,11 @@ impl<'a> Walk<'a> {
             return Step::To(other.netns);
         }
         let search = self.graph.search(other, false);
-        if let Some(step) = self.to_owner(&search, next) {
-            return step;
+        let programs = self.graph.search(other, true);
+        for search in [&search, &programs] {
+            if let Some(step) = self.find_owner(search, next) {
+                return step;
+            }
         }
         match self
             .graph
@@ -349,7 +352,7 @@ impl<'a> Walk<'a> {
     fn received(&mut self, at: LinkRef, to: IpAddr) -> End {
         self.hop(at, Via::Start);
         let search = self.graph.search(at, false);
-        if let Some(step) = self.to_owner(&search, to) {
+        if let Some(step) = self.find_owner(&search, to) {
             return match step {
                 Step::To(netns) => End::At(netns),
                 Step::Over(end) => end,

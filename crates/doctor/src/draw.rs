@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use crate::case::{Case, Hop, Path, Via};
 use crate::finding::Finding;
-use crate::model::{Feature, Link, LinkKind, Netns, Snapshot, XdpMode};
+use crate::model::{Feature, Link, LinkKind, Netns, PacketSocket, Snapshot, XdpMode};
 
 /// Columns of a drawing unless told.
 pub const WIDTH: usize = 100;
@@ -195,6 +196,7 @@ impl Drawing<'_> {
         let tunnelled = hop.overhead > 0 || is_tunnel(link);
         rows.extend(wrapped(features(link, tunnelled), "  ", self.inner));
         rows.extend(wrapped(sizes(link), "  ", self.inner));
+        rows.extend(wrapped(readers(netns, link), "  ", self.inner));
         let earlier = self.earlier(|earlier| earlier.link(hop.at));
         rows.extend(wrapped(counters(link, earlier), "  ", self.inner));
         self.boxed(&rows);
@@ -209,6 +211,13 @@ impl Drawing<'_> {
         let master = link.master.and_then(|master| netns.link(master));
         if let Some(master) = master {
             let _ = write!(text, "  port of {}", master.name);
+        }
+        for address in link
+            .addresses
+            .iter()
+            .filter(|net| !is_link_local(net.addr()))
+        {
+            let _ = write!(text, "  {address}");
         }
         if !link.up {
             text.push_str("  DOWN");
@@ -311,6 +320,11 @@ pub fn kind(link: &Link) -> String {
     }
 }
 
+/// Every interface has such an address, and none tells it from another.
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
 fn is_tunnel(link: &Link) -> bool {
     matches!(
         link.kind,
@@ -350,16 +364,42 @@ fn state(feature: &Feature) -> String {
 fn sizes(link: &Link) -> Vec<String> {
     let sizes = link.sizes;
     let all = [
-        ("gso_max_size", sizes.gso_max),
-        ("gso_ipv4_max_size", sizes.gso_ipv4_max),
-        ("gro_max_size", sizes.gro_max),
-        ("gro_ipv4_max_size", sizes.gro_ipv4_max),
-        ("tso_max_size", sizes.tso_max),
+        ("gso_max_size", sizes.gso_max, sizes.gso_ipv4_max),
+        ("gro_max_size", sizes.gro_max, sizes.gro_ipv4_max),
+        ("tso_max_size", sizes.tso_max, 0),
     ];
-    let known = all.into_iter().filter(|(_, value)| *value != 0);
+    let known = all.into_iter().filter(|(_, value, _)| *value != 0);
     known
-        .map(|(name, value)| format!("{name} {value}"))
+        .map(|(name, value, ipv4)| match ipv4 {
+            0 => format!("{name} {value}"),
+            _ if ipv4 == value => format!("{name} {value}"),
+            _ => format!("{name} {value} (ipv4 {ipv4})"),
+        })
         .collect()
+}
+
+/// Who reads the interface's packets by a packet socket, and whether with the virtio-net header.
+fn readers(netns: &Netns, link: &Link) -> Vec<String> {
+    let bound = |socket: &&PacketSocket| socket.ifindex == link.ifindex;
+    let mut readers: Vec<String> = netns
+        .packet_sockets
+        .iter()
+        .filter(bound)
+        .map(reader)
+        .collect();
+    readers.dedup();
+    readers
+}
+
+fn reader(socket: &PacketSocket) -> String {
+    let header = if socket.vnet_hdr { "with" } else { "without" };
+    match &socket.process {
+        Some(process) => format!(
+            "packet socket of {} (pid {}) {header} vnet_hdr",
+            process.name, process.pid
+        ),
+        None => format!("packet socket {header} vnet_hdr"),
+    }
 }
 
 /// Counters of what was lost or broken.

@@ -463,6 +463,109 @@ fn endpoints_are_found_by_every_name_that_they_have() {
     assert!(error.to_string().contains("container:ID"), "{error}");
 }
 
+/// A database server of Open vSwitch for this test, ended with it.
+struct Database {
+    server: std::process::Child,
+    directory: tempfile::TempDir,
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+impl Database {
+    fn socket(&self) -> std::path::PathBuf {
+        self.directory.path().join("db.sock")
+    }
+
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = directory.path().display();
+        must(&format!(
+            "ovsdb-tool create {at}/db /usr/share/openvswitch/vswitch.ovsschema"
+        ));
+        let server = Command::new("ovsdb-server")
+            .args([format!("{at}/db"), format!("--remote=punix:{at}/db.sock")])
+            .arg(format!("--unixctl={at}/ctl"))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openvswitch-switch is installed");
+        let database = Self { server, directory };
+        // It waits for the server itself.
+        database.must("init");
+        database
+    }
+
+    fn must(&self, arguments: &str) {
+        let socket = self.socket();
+        let socket = socket.display();
+        must(&format!(
+            "ovs-vsctl --timeout=20 --retry --no-wait --db=unix:{socket} {arguments}"
+        ));
+    }
+}
+
+#[test]
+fn a_switch_is_read_from_its_database_and_followed() {
+    let _lab = lab();
+    let database = Database::start();
+    // The switch takes the bridge's place: what joins the ports is in the database. Their names are
+    // looked up on the whole machine.
+    for (port, renamed) in [("p0", "swp0"), ("vx0", "swvx0")] {
+        must(&format!(
+            "ip -n {A} link set {port} nomaster down && ip -n {A} link set {port} name {renamed} up"
+        ));
+    }
+    must(&format!("ip -n {A} link del br0"));
+    database.must(
+        "set Open_vSwitch . other_config:userspace-tso-enable=true \
+         -- add-br ovs0 -- set Bridge ovs0 datapath_type=netdev \
+         -- add-port ovs0 swp0 tag=7 -- set Interface swp0 mtu_request=1400 \
+         -- add-port ovs0 wires -- set Interface wires type=patch options:peer=ports \
+         -- add-br ovs1 -- add-port ovs1 ports -- set Interface ports type=patch options:peer=wires \
+         -- add-port ovs1 swvx0",
+    );
+    let options = collect::Options {
+        ovs_database: Some(database.socket()),
+        ..collect::Options::default()
+    };
+    let snapshot = collect::snapshot_with(&options).expect("/proc is there");
+    let ovs = snapshot.ovs.as_ref().expect("the switch is read");
+    assert!(ovs.userspace_tso);
+    let bridge = ovs
+        .bridges
+        .iter()
+        .find(|bridge| bridge.name == "ovs0")
+        .expect("the bridge");
+    assert_eq!(bridge.datapath_type, "netdev");
+    let port = bridge
+        .ports
+        .iter()
+        .find(|port| port.name == "swp0")
+        .expect("the port");
+    assert_eq!(
+        (port.kind.as_str(), port.tag, port.mtu_request),
+        ("system", Some(7), Some(1400))
+    );
+    let patch = bridge
+        .ports
+        .iter()
+        .find(|port| port.name == "wires")
+        .expect("the patch port");
+    assert_eq!(patch.options.get("peer").map(String::as_str), Some("ports"));
+    let path = resolve(&snapshot, POD, SERVER_IP);
+    assert_eq!(path.ends, "");
+    let way = words(&snapshot, &path);
+    assert_eq!(
+        way.get(..3).unwrap_or_default(),
+        ["tg-dr-pod/eth0+0", "tg-dr-a/swp0+0", "tg-dr-a/swvx0+0"]
+    );
+    assert_eq!(path.hops.get(2).map(|hop| hop.via.clone()), Some(Via::Ovs));
+}
+
 /// What `tests/draw.rs` draws is this lab with a few faults. After a wanted change:
 /// `TOLLGATE_GOLDEN=write cargo test -p tollgate-doctor`, and look at the difference.
 #[test]

@@ -22,6 +22,17 @@ const OTHER_ICMP: [&str; 7] = [
     "--icmpv6-type 128",
 ];
 
+/// Types and codes that discover an MTU.
+const NEEDED_ICMP: [&str; 7] = [
+    "unreachable",
+    "frag-needed",
+    "fragmentation-needed",
+    "packet-too-big",
+    "--icmp-type 3",
+    "--icmpv6-type 2",
+    "icmp type 3",
+];
+
 /// Reads the rules of the thread's namespace. `links` are its interfaces: what is sent to a VXLAN's
 /// port matters only where there is one.
 pub fn read(links: &[Link], unreadable: &mut Vec<String>) -> Filter {
@@ -31,7 +42,7 @@ pub fn read(links: &[Link], unreadable: &mut Vec<String>) -> Filter {
         .and_then(|mut socket| has_nft_tables(&mut socket))
         .unwrap_or(false)
     {
-        match run("nft", &["list", "ruleset"]) {
+        match run("nft", &["--terse", "--stateless", "list", "ruleset"]) {
             Ok(text) => listings.push(nft_rules(&text)),
             Err(e) => missing.push(e),
         }
@@ -114,6 +125,8 @@ fn nft_rules(text: &str) -> Vec<String> {
 fn judge(rules: &[String], vxlan_ports: &[u16], filter: &mut Filter) {
     // Whether an earlier rule takes encapsulated packets out before NAT.
     let mut exempt = false;
+    // Whether an earlier rule accepts errors that belong to connections.
+    let mut related = false;
     for rule in rules {
         let words: Vec<&str> = rule.split_whitespace().collect();
         let has = |word: &str| words.contains(&word);
@@ -125,9 +138,10 @@ fn judge(rules: &[String], vxlan_ports: &[u16], filter: &mut Filter) {
         {
             filter.drops_invalid.get_or_insert_with(|| rule.clone());
         }
-        if drops && drops_needed_icmp(rule, &words) {
+        if drops && !related && drops_needed_icmp(rule) {
             filter.drops_icmp.get_or_insert_with(|| rule.clone());
         }
+        related |= (has("accept") || has("ACCEPT")) && rule.to_lowercase().contains("related");
         let of_tunnel = vxlan_ports.iter().any(|port| has(&port.to_string()));
         exempt |= of_tunnel && (has("return") || has("accept") || has("RETURN") || has("ACCEPT"));
         if is_nat(rule, &words) {
@@ -146,14 +160,17 @@ fn names_invalid(words: &[&str]) -> bool {
     })
 }
 
-fn drops_needed_icmp(rule: &str, words: &[&str]) -> bool {
-    let icmp = words.iter().any(|word| {
-        matches!(
-            *word,
-            "icmp" | "icmpv6" | "ipv6-icmp" | "ip6-icmp" | "l4proto-icmp"
-        )
-    });
-    icmp && !OTHER_ICMP.iter().any(|other| rule.contains(other))
+/// Does a rule that drops or rejects take what discovers an MTU? What a rejection is answered with is
+/// no part of what it takes, and a limit lets some through.
+fn drops_needed_icmp(rule: &str) -> bool {
+    let taken = rule.split("reject with").next().unwrap_or_default();
+    let taken = taken.split("--reject-with").next().unwrap_or_default();
+    let icmp = |word: &str| matches!(word, "icmp" | "icmpv6" | "ipv6-icmp");
+    if !taken.split_whitespace().any(icmp) || taken.contains("limit") {
+        return false;
+    }
+    let has = |names: &[&str]| names.iter().any(|name| taken.contains(name));
+    has(&NEEDED_ICMP) || !has(&OTHER_ICMP)
 }
 
 fn is_nat(rule: &str, words: &[&str]) -> bool {
@@ -227,6 +244,30 @@ mod tests {
             "what is encapsulated returned before"
         );
         assert_eq!(judged(&rules, &[8472]).nat_of_tunnel.as_ref(), rules.get(4));
+    }
+
+    #[test]
+    fn icmp_is_dropped_only_by_rules_that_take_it() {
+        let drops = |rules: &[&str]| {
+            let rules: Vec<String> = rules.iter().map(|&rule| rule.to_owned()).collect();
+            judged(&rules, &[]).drops_icmp.is_some()
+        };
+        assert!(drops(&[
+            "inet t f: icmp type { echo-request, destination-unreachable } drop"
+        ]));
+        assert!(drops(&["inet t f: icmpv6 type packet-too-big drop"]));
+        assert!(drops(&["-A INPUT -p icmp -j DROP"]));
+        assert!(!drops(&[
+            "inet t f: tcp dport 23 reject with icmp port-unreachable"
+        ]));
+        assert!(!drops(&[
+            "-A FORWARD -j REJECT --reject-with icmp-host-prohibited"
+        ]));
+        assert!(!drops(&[
+            "inet t f: meta l4proto icmp limit rate over 9/second drop"
+        ]));
+        let accepted = "inet t f: ct state established,related accept";
+        assert!(!drops(&[accepted, "inet t f: meta l4proto icmp drop"]));
     }
 
     #[test]

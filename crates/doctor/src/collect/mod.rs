@@ -15,12 +15,13 @@ mod ovs;
 mod routes;
 mod sockets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::sync::Mutex;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::net::netlink::SOCK_DIAG;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -37,12 +38,14 @@ use netlink::Socket;
 const MAX_WORKERS: usize = 4;
 
 /// What to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Rules of the packet filter, by running `nft` or `iptables-save` in namespaces with rules.
     pub filter: bool,
     /// Open vSwitch, by running `ovs-vsctl`.
     pub ovs: bool,
+    /// Socket of Open vSwitch's database, if it is not at the usual place.
+    pub ovs_database: Option<PathBuf>,
     /// Who holds packet sockets, by looking at the descriptors of every process.
     pub owners: bool,
 }
@@ -52,6 +55,7 @@ impl Default for Options {
         Self {
             filter: true,
             ovs: true,
+            ovs_database: None,
             owners: true,
         }
     }
@@ -73,19 +77,19 @@ pub enum CollectError {
 /// # Errors
 /// `/proc` is not there, or there are no threads. Everything else is in [`Snapshot::unreadable`].
 pub fn snapshot() -> Result<Snapshot, CollectError> {
-    snapshot_with(Options::default())
+    snapshot_with(&Options::default())
 }
 
 /// Reads what is asked for.
 ///
 /// # Errors
 /// As [`snapshot`].
-pub fn snapshot_with(options: Options) -> Result<Snapshot, CollectError> {
+pub fn snapshot_with(options: &Options) -> Result<Snapshot, CollectError> {
     let mut unreadable = Vec::new();
     let found = namespaces::find(&mut unreadable).map_err(CollectError::Own)?;
     let mut read = read_all(&found, options)?;
     read.sort_by_key(|(position, _)| *position);
-    let mut sockets: Vec<u64> = Vec::new();
+    let mut sockets = BTreeSet::new();
     for (_, one) in &read {
         sockets.extend(one.sockets.iter().map(|(inode, _)| *inode));
     }
@@ -99,7 +103,11 @@ pub fn snapshot_with(options: Options) -> Result<Snapshot, CollectError> {
         unreadable.extend(one.unreadable.iter().map(|what| format!("{name}: {what}")));
         namespaces.push(one.owned_by(&owners));
     }
-    let ovs = options.ovs.then(|| ovs::read(&mut unreadable)).flatten();
+    let database = options.ovs_database.as_deref();
+    let ovs = options
+        .ovs
+        .then(|| ovs::read(database, &mut unreadable))
+        .flatten();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     Ok(Snapshot {
         kernel: kernel.trim().to_owned(),
@@ -128,7 +136,7 @@ impl Read {
 }
 
 /// Has workers read the namespaces, each by the position in `found`.
-fn read_all(found: &[Found], options: Options) -> Result<Vec<(usize, Read)>, CollectError> {
+fn read_all(found: &[Found], options: &Options) -> Result<Vec<(usize, Read)>, CollectError> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(found.len()));
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -137,10 +145,10 @@ fn read_all(found: &[Found], options: Options) -> Result<Vec<(usize, Read)>, Col
         for worker in 0..workers {
             let work = || {
                 while let Some((position, one)) = next_of(found, &next) {
-                    let read = (position, read_one(one, found, options));
-                    done.lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner)
-                        .push(read);
+                    if let Some(read) = read_one(one, found, options) {
+                        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                        done.push((position, read));
+                    }
                 }
             };
             let name = format!("netns-{worker}");
@@ -151,9 +159,7 @@ fn read_all(found: &[Found], options: Options) -> Result<Vec<(usize, Read)>, Col
         }
         Ok(())
     })?;
-    Ok(done
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner))
+    Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn next_of<'a>(found: &'a [Found], next: &AtomicUsize) -> Option<(usize, &'a Found)> {
@@ -161,8 +167,8 @@ fn next_of<'a>(found: &'a [Found], next: &AtomicUsize) -> Option<(usize, &'a Fou
     Some((position, found.get(position)?))
 }
 
-/// Enters a namespace and reads it. The calling thread stays there.
-fn read_one(found: &Found, all: &[Found], options: Options) -> Read {
+/// Enters a namespace and reads it; `None` if it went away meanwhile. The calling thread stays there.
+fn read_one(found: &Found, all: &[Found], options: &Options) -> Option<Read> {
     let mut read = Read {
         netns: Netns {
             id: found.id,
@@ -180,11 +186,15 @@ fn read_one(found: &Found, all: &[Found], options: Options) -> Read {
         sockets: Vec::new(),
         unreadable: Vec::new(),
     };
-    if let Err(e) = enter(found) {
-        // A namespace that went away meanwhile is no loss.
-        read.unreadable
-            .push(format!("entering {}: {e}", found.path.display()));
-        return read;
+    match enter(found) {
+        Ok(true) => {}
+        Ok(false) => return None,
+        Err(e) => {
+            let path = found.path.display();
+            read.unreadable
+                .push(format!("entering {path}: {e}; is this run as root?"));
+            return Some(read);
+        }
     }
     match Socket::open(None) {
         Ok(mut socket) => read_routing(&mut read, &mut socket, all),
@@ -209,24 +219,33 @@ fn read_one(found: &Found, all: &[Found], options: Options) -> Read {
     if options.filter {
         read.netns.filter = filter::read(&read.netns.links, &mut read.unreadable);
     }
-    read
+    Some(read)
 }
 
-/// Moves the calling thread into a namespace, if it is not there already: that needs no right.
-fn enter(found: &Found) -> io::Result<()> {
+/// Moves the calling thread into a namespace, if it is not there already: that needs no right. False
+/// if what was found under its path is gone.
+fn enter(found: &Found) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
     let here = fs::metadata("/proc/thread-self/ns/net")?;
     if here.ino() == found.id.0 {
-        return Ok(());
+        return Ok(true);
     }
-    let file = fs::File::open(&found.path)?;
-    if file.metadata()?.ino() != found.id.0 {
-        return Err(io::Error::other("another namespace has that name by now"));
+    // The process that the path is about may have ended, and left others there.
+    let others = found
+        .pids
+        .iter()
+        .map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net")));
+    for path in std::iter::once(found.path.clone()).chain(others) {
+        let file = match fs::File::open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            file => file?,
+        };
+        if file.metadata()?.ino() == found.id.0 {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+            return Ok(true);
+        }
     }
-    Ok(move_into_link_name_space(
-        file.as_fd(),
-        Some(LinkNameSpaceType::Network),
-    )?)
+    Ok(false)
 }
 
 /// Links, addresses, routes; and what the links' numbers of other namespaces mean.

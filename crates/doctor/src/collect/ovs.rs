@@ -45,10 +45,11 @@ struct Table {
 /// One row, by column.
 type Row<'a> = BTreeMap<&'a str, &'a Value>;
 
-/// Reads it; `None` if it does not run here.
-pub fn read(unreadable: &mut Vec<String>) -> Option<Ovs> {
-    SOCKETS.iter().find(|socket| Path::new(socket).exists())?;
-    match ask().and_then(|text| parse(&text)) {
+/// Reads it; `None` if it does not run here. `database` is its socket, if not at the usual place.
+pub fn read(database: Option<&Path>, unreadable: &mut Vec<String>) -> Option<Ovs> {
+    let usual = || SOCKETS.iter().map(Path::new).find(|socket| socket.exists());
+    let socket = database.or_else(usual)?;
+    match ask(socket).and_then(|text| parse(&text)) {
         Ok(ovs) => Some(ovs),
         Err(e) => {
             unreadable.push(format!("Open vSwitch: {e}"));
@@ -57,8 +58,9 @@ pub fn read(unreadable: &mut Vec<String>) -> Option<Ovs> {
     }
 }
 
-fn ask() -> Result<String, String> {
+fn ask(socket: &Path) -> Result<String, String> {
     let output = Command::new("ovs-vsctl")
+        .arg(format!("--db=unix:{}", socket.display()))
         .args(QUESTION)
         .args(QUESTION_INTERFACES)
         .output()

@@ -1,6 +1,6 @@
 //! Packet sockets, by `sock_diag` (linux/packet_diag.h), and who holds them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 
@@ -52,10 +52,13 @@ fn packet_socket(body: &[u8]) -> Option<(u64, PacketSocket)> {
     Some((inode.into(), found))
 }
 
-/// The processes that hold these sockets, by inode number, in one pass over all of them.
-pub fn owners(inodes: &[u64]) -> BTreeMap<u64, Process> {
+/// The processes that hold these sockets, by inode number, in one pass over all of them. Of several
+/// the one with the lowest number: it opened the socket before the others inherited it.
+pub fn owners(inodes: &BTreeSet<u64>) -> BTreeMap<u64, Process> {
     let mut owners = BTreeMap::new();
-    for pid in namespaces::pids() {
+    let mut pids: Vec<u32> = namespaces::pids().collect();
+    pids.sort_unstable();
+    for pid in pids {
         if owners.len() == inodes.len() {
             break;
         }

@@ -209,7 +209,8 @@ impl<'a> Graph<'a> {
                     Some(_) => is_tunnel_of(link, &port.kind),
                     None => link.name == port.name,
                 };
-                // Internal ports may have been moved into the namespaces of pods.
+                // Internal ports may have been moved into the namespaces of pods. The machine's own
+                // namespace is the first.
                 let found = snapshot.links().find(|(_, link)| is_it(link));
                 let Some((netns, link)) = found else {
                     continue;

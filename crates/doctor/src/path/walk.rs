@@ -1,6 +1,6 @@
 //! Following a packet: routed from namespace to namespace, switched between, wrapped in tunnels.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::Begin;
 use super::graph::{Graph, Reached, Search};
@@ -241,10 +241,7 @@ impl<'a> Walk<'a> {
     fn tunnelled(&mut self, at: LinkRef, link: &Link, next: IpAddr, to: IpAddr) -> Step {
         let kind = tunnel_kind(link);
         let Some(remote) = self.remote(at, link, next) else {
-            return lost(format!(
-                "where {} ({kind}) sends its packets is not known",
-                self.name(at)
-            ));
+            return self.tunnelled_somewhere(at, link);
         };
         if self.tunnels >= MAX_TUNNELS {
             return lost(format!(
@@ -294,6 +291,38 @@ impl<'a> Walk<'a> {
             true => self.switched_from_tunnel(&search, next, to),
             false => Step::To(other.netns),
         }
+    }
+
+    /// Into a tunnel whose other end the snapshot does not have: as far as the interface that its
+    /// packets leave by, if it is that of the default route.
+    fn tunnelled_somewhere(&mut self, at: LinkRef, link: &Link) -> Step {
+        let kind = tunnel_kind(link);
+        let why = format!(
+            "where {} ({kind}) sends its packets is not known",
+            self.name(at)
+        );
+        let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+        let default = || {
+            let netns = self.snapshot.netns(at.netns)?;
+            let ifindex = route(netns, any)?.ifindex;
+            Some(LinkRef {
+                netns: at.netns,
+                ifindex,
+            })
+        };
+        let Some(lower) = link.link.or_else(default).filter(|&lower| lower != at) else {
+            return lost(why);
+        };
+        self.overhead = self.overhead.saturating_add(overhead(link, any));
+        self.hop(
+            lower,
+            Via::Tunnel(format!("{kind} to a peer that is not known")),
+        );
+        let search = self.graph.search(lower, false);
+        if let Some(position) = search.position(|reached| self.is_way_out(reached)) {
+            self.append(&search, position);
+        }
+        lost(format!("{why}; drawn as if by the default route"))
     }
 
     /// Behind a tunnel nothing is entered a second time.

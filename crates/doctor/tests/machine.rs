@@ -566,8 +566,9 @@ fn a_switch_is_read_from_its_database_and_followed() {
     assert_eq!(path.hops.get(2).map(|hop| hop.via.clone()), Some(Via::Ovs));
 }
 
-/// What `tests/draw.rs` draws is this lab with a few faults. After a wanted change:
-/// `TOLLGATE_GOLDEN=write cargo test -p tollgate-doctor`, and look at the difference.
+/// What `tests/draw.rs` draws is this lab with a few faults. After a wanted change run, in this order,
+/// `TOLLGATE_GOLDEN=write cargo test -p tollgate-doctor --test machine` and the same with `--test draw`,
+/// and look at the difference.
 #[test]
 fn the_recording_is_of_this_lab() {
     let _lab = lab();

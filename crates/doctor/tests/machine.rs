@@ -291,15 +291,18 @@ fn a_tap_says_whether_its_reader_gets_the_header() {
 }
 
 /// Opens packet sockets on two interfaces, one of them with the virtio-net header and auxiliary
-/// data, says so, and waits until its input ends.
+/// data, the other with a ring of frames of 2048 bytes and in a fanout group; says so, and waits
+/// until its input ends.
 const SOCKETS: &str = "
-import socket, sys
+import socket, struct, sys
 a = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
 a.setsockopt(263, 15, 1)
 a.setsockopt(263, 8, 1)
 a.bind((sys.argv[1], 3))
 b = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+b.setsockopt(263, 5, struct.pack('4I', 4096, 4, 2048, 8))
 b.bind((sys.argv[2], 3))
+b.setsockopt(263, 18, 77)
 print('open', flush=True)
 sys.stdin.read()
 ";
@@ -341,6 +344,8 @@ fn packet_sockets_are_read_and_a_program_between_two_interfaces_is_a_hop() {
     let (with, without) = (on("vx0"), on("p0"));
     assert!(with.vnet_hdr && with.aux_data);
     assert!(!without.vnet_hdr && !without.aux_data);
+    assert_eq!((with.ring_frame, with.fanout), (0, false));
+    assert_eq!((without.ring_frame, without.fanout), (2048, true));
     let process = with.process.expect("its process is found");
     assert_eq!(
         (process.pid, process.name.as_str()),

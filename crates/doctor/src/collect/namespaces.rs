@@ -79,7 +79,7 @@ fn processes(found: &mut BTreeMap<u64, Found>, unreadable: &mut Vec<String>) {
     }
     if refused > 0 {
         unreadable.push(format!(
-            "the namespaces of {refused} processes of other users: run as root to see them"
+            "/proc/PID/ns/net of {refused} of the processes: permission denied; root with CAP_SYS_PTRACE may read it"
         ));
     }
 }

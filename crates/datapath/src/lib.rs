@@ -14,6 +14,7 @@ pub mod closed;
 pub mod counters;
 pub mod endpoints;
 mod error;
+pub mod ethtool;
 pub mod features;
 pub mod flows;
 mod hook;

@@ -2,6 +2,9 @@
 //! why, and repairs them.
 //!
 //! * [`model`]: what was read from the machine, a plain value that can be recorded and replayed
+//! * [`collect`]: reads the machine
+//! * [`path`]: the way of a packet through it
+//! * [`draw`]: that way for the terminal
 //! * [`case`]: a snapshot with the path, probes and declarations that go with it
 //! * [`finding`]: what is wrong, with its evidence
 //! * [`action`]: what a repair changes, and how to change it back
@@ -14,5 +17,8 @@
 pub mod action;
 pub mod case;
 pub mod catalogue;
+pub mod collect;
+pub mod draw;
 pub mod finding;
 pub mod model;
+pub mod path;

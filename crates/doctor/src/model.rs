@@ -50,6 +50,13 @@ pub struct Netns {
     pub name: String,
     /// A path that names it, e.g. `/run/netns/blue` or `/proc/123/ns/net`.
     pub path: PathBuf,
+    /// Processes in it, by number.
+    #[serde(default)]
+    pub pids: Vec<u32>,
+    /// Other names that it can be found by: identifiers of containers and pods (from the control
+    /// groups of its processes), and further names in `/run/netns`.
+    #[serde(default)]
+    pub aliases: Vec<String>,
     /// Its interfaces, by index.
     pub links: Vec<Link>,
     /// Its routes (main table), both families.
@@ -57,7 +64,8 @@ pub struct Netns {
     /// Settings under `/proc/sys/net`, key in `sysctl`'s dotted form; those that the catalogue reads.
     pub sysctls: BTreeMap<String, String>,
     /// Counters of `/proc/net/snmp`, `snmp6` and `netstat`: `Tcp:InCsumErrors`, `TcpExt:TCPTimeouts`, ...
-    /// and of conntrack, summed over CPUs: `Conntrack:invalid`, ...
+    /// and of conntrack, summed over CPUs: `Conntrack:invalid`, ... Those of `snmp6` are named in
+    /// the same way: `Udp6:InCsumErrors`. Counters that are 0 are left out.
     pub counters: BTreeMap<String, u64>,
     /// Packet sockets open in it.
     pub packet_sockets: Vec<PacketSocket>,
@@ -89,6 +97,10 @@ pub struct Link {
     pub master: Option<u32>,
     /// The other end (veth), or the lower device (VLAN, macvlan, VXLAN's underlay).
     pub link: Option<LinkRef>,
+    /// Outer destination of a tunnel that has one, otherwise none.
+    pub remote: Option<IpAddr>,
+    /// Outer destinations of a VXLAN interface that has several: from its forwarding table.
+    pub remotes: Vec<TunnelRemote>,
     /// Offload features as `ethtool -k` shows them.
     pub features: Vec<Feature>,
     /// `gso_max_size`, `gro_max_size`, ... in bytes.
@@ -98,6 +110,7 @@ pub struct Link {
     /// An XDP program is attached.
     pub xdp: Option<XdpMode>,
     /// Counters of `ip -s link` and, of hardware, `ethtool -S` (names with a `hw:` prefix).
+    /// Counters that are 0 are left out.
     pub counters: BTreeMap<String, u64>,
 }
 
@@ -201,6 +214,17 @@ pub struct Vxlan {
     pub udp_csum: bool,
     /// Outer addresses are IPv6.
     pub ipv6: bool,
+}
+
+/// Where a VXLAN interface sends what is for one station behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelRemote {
+    /// The station's hardware address; all zero for everything else.
+    pub mac: String,
+    /// The station's IP address, where the neighbour table has it.
+    pub ip: Option<IpAddr>,
+    /// The outer destination.
+    pub at: IpAddr,
 }
 
 /// How an XDP program is attached.

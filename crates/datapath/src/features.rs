@@ -22,6 +22,8 @@ pub struct Feature {
     pub name: String,
     /// It is on.
     pub active: bool,
+    /// Somebody asked for it; it may be off all the same while what it rests on is off.
+    pub wanted: bool,
     /// It can be switched.
     pub changeable: bool,
 }
@@ -39,6 +41,7 @@ pub fn read(ifname: &str) -> Result<Vec<Feature>, Error> {
         Feature {
             name,
             active: bit(2),
+            wanted: bit(1),
             changeable: bit(0) && !bit(3),
         }
     });

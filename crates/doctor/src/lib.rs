@@ -4,7 +4,10 @@
 //! * [`model`]: what was read from the machine, a plain value that can be recorded and replayed
 //! * [`case`]: a snapshot with the path, probes and declarations that go with it
 //! * [`finding`]: what is wrong, with its evidence
-//! * [`action`]: what a repair changes, and how to change it back
+//! * [`action`]: what a repair changes
+//! * [`repair`]: carries actions out, and takes them back
+//! * [`persist`]: keeps repairs after a restart
+//! * [`report`]: what people and programs read
 //!
 //! Reading is apart from judging: everything that touches the machine fills a [`model::Snapshot`],
 //! and the catalogue of findings is a pure function of it.
@@ -14,3 +17,6 @@ pub mod action;
 pub mod case;
 pub mod finding;
 pub mod model;
+pub mod persist;
+pub mod repair;
+pub mod report;

@@ -1,0 +1,1 @@
+//! Keeping repairs after a restart of the machine or of an endpoint.

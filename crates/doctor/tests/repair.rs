@@ -1,6 +1,6 @@
 //! Every kind of repair in real network namespaces: carried out, taken back, and taken back after
 //! the doctor was killed. What is compared is what `ethtool`, `ip`, `sysctl` and `nft` print.
-#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

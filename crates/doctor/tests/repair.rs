@@ -1,6 +1,9 @@
 //! Every kind of repair in real network namespaces: carried out, taken back, and taken back after
 //! the doctor was killed. What is compared is what `ethtool`, `ip`, `sysctl` and `nft` print.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its case has failed"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -414,10 +417,7 @@ fn what_cannot_be_restored_stays_in_the_record() {
     assert_eq!(words, [Word::Done, Word::Failed], "{undone:?}");
     let left = bed.repairer().recorded().unwrap();
     assert_eq!(left.len(), 1);
-    assert!(
-        left[0].ends_with("ip link set dev v0.7 mtu 1400"),
-        "{left:?}"
-    );
+    assert!(matches!(&left[0], Action::Mtu { ifname, .. } if ifname == "v0.7"));
 
     bed.ip("link set dev v0 mtu 1500");
     let undone = bed.repairer().undo().unwrap();
@@ -492,4 +492,174 @@ fn a_record_of_something_else_is_not_touched() {
         fs::read_to_string(bed.record()).unwrap(),
         "{\"undone\":0}\nhello\n"
     );
+}
+
+/// A database of Open vSwitch without the switch; ended with this value.
+struct Database {
+    dir: tempfile::TempDir,
+    server: Child,
+}
+
+impl Database {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let schema = "/usr/share/openvswitch/vswitch.ovsschema";
+        run("ovsdb-tool", &["create", &path("conf.db"), schema]);
+        let server = Command::new("ovsdb-server")
+            .args([&path("conf.db"), &format!("--remote=punix:{}", path("db"))])
+            .arg(format!("--unixctl={}", path("ctl")))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let database = Self { dir, server };
+        // It answers once its socket is there; `ovs-vsctl` tries until then.
+        database.vsctl("init");
+        database.vsctl("add-br br0 -- add-port br0 gw0 -- set Interface gw0 type=internal");
+        database
+    }
+
+    fn remote(&self) -> String {
+        format!("unix:{}", self.dir.path().join("db").display())
+    }
+
+    fn vsctl(&self, line: &str) -> String {
+        let db = format!("--db={}", self.remote());
+        let args = ["--timeout=20", "--no-wait", "--retry", &db].into_iter();
+        run(
+            "ovs-vsctl",
+            &args.chain(line.split(' ')).collect::<Vec<_>>(),
+        )
+    }
+
+    fn print(&self) -> String {
+        self.vsctl("list Interface") + &self.vsctl("list Open_vSwitch")
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn column(table: &str, record: &str, column: &str, value: &str) -> Action {
+    Action::Ovs {
+        table: table.into(),
+        record: record.into(),
+        column: column.into(),
+        value: value.into(),
+    }
+}
+
+#[test]
+fn columns_of_open_vswitch_are_set_and_restored() {
+    let (database, state) = (Database::new(), tempfile::tempdir().unwrap());
+    let repairer = || Repairer::new(state.path()).ovs_db(database.remote());
+    database.vsctl("set Interface gw0 external_ids:kept=yes");
+    let before = database.print();
+    let actions = [
+        column("Interface", "gw0", "mtu_request", "1450"),
+        column(
+            "Open_vSwitch",
+            ".",
+            "other_config:userspace-tso-enable",
+            "true",
+        ),
+        column("Interface", "gw0", "external_ids:kept", "no"),
+    ];
+    let applied = repairer().apply(&actions).unwrap();
+    assert!(
+        applied.iter().all(|one| one.word == Word::Done),
+        "{applied:?}"
+    );
+    assert_eq!(
+        database.vsctl("get Interface gw0 mtu_request").trim(),
+        "1450"
+    );
+    let again = repairer().apply(&actions).unwrap();
+    assert!(
+        again.iter().all(|one| one.word == Word::Already),
+        "{again:?}"
+    );
+    let undone = repairer().undo().unwrap();
+    assert!(
+        undone.iter().all(|one| one.word == Word::Done),
+        "{undone:?}"
+    );
+    let version = |text: String| {
+        // Counts changes, back and forth.
+        let lines = text.lines().filter(|line| !line.starts_with("next_cfg"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(version(database.print()), version(before));
+
+    // A port that was made anew is another one.
+    repairer().apply(&actions[..1]).unwrap();
+    database.vsctl("del-port gw0 -- add-port br0 gw0");
+    database.vsctl("set Interface gw0 mtu_request=9000");
+    let undone = repairer().undo().unwrap();
+    assert_eq!(undone[0].word, Word::Gone);
+    assert_eq!(
+        database.vsctl("get Interface gw0 mtu_request").trim(),
+        "9000"
+    );
+    let missing = repairer().apply(&[column("Interface", "none", "mtu_request", "1450")]);
+    assert_eq!(missing.unwrap()[0].word, Word::Failed);
+}
+
+/// A program that passes everything, as clang makes it.
+const XDP: &str = "__attribute__((section(\"xdp\"), used)) int pass(void *x) { return 2; }\n\
+    char l[] __attribute__((section(\"license\"), used)) = \"GPL\";\n";
+
+/// The program's number and how it is attached.
+fn attached(bed: &Bed) -> (u64, u64) {
+    let link: serde_json::Value = serde_json::from_str(&bed.ip("-j -d link show dev v0")).unwrap();
+    let xdp = &link[0]["xdp"];
+    (
+        xdp["mode"].as_u64().unwrap(),
+        xdp["prog"]["id"].as_u64().unwrap(),
+    )
+}
+
+#[test]
+fn an_xdp_program_is_moved_and_moved_back() {
+    let bed = Bed::new("xdp");
+    let (source, object) = (bed.state.path().join("x.c"), bed.state.path().join("x.o"));
+    fs::write(&source, XDP).unwrap();
+    let (source, object) = (source.to_str().unwrap(), object.to_str().unwrap());
+    run(
+        "clang-14",
+        &["-O2", "-g", "-target", "bpf", "-c", source, "-o", object],
+    );
+    bed.ip(&format!("link set dev v0 xdpdrv obj {object} sec xdp"));
+    let before = attached(&bed);
+    let action = Action::GenericXdp {
+        netns: bed.netns(),
+        ifname: "v0".into(),
+    };
+    for killed_at in 0..6 {
+        let seen = std::sync::Arc::new(AtomicUsize::new(0));
+        let count = seen.clone();
+        let steps = bed.repairer().on_step(move |_| {
+            // A thread that ends here leaves what a doctor leaves that is killed here.
+            if count.fetch_add(1, Ordering::SeqCst) == killed_at {
+                std::panic::resume_unwind(Box::new("killed"));
+            }
+        });
+        let actions = [action.clone()];
+        let died = thread::spawn(move || steps.apply(&actions).is_ok()).join();
+        assert!(died.is_err());
+        bed.repairer().undo().unwrap();
+        assert_eq!(attached(&bed), before, "killed at step {killed_at}");
+    }
+    let applied = bed.repairer().apply(&[action]).unwrap();
+    assert_eq!(applied[0].word, Word::Done, "{applied:?}");
+    // XDP_ATTACHED_DRV is 1, XDP_ATTACHED_SKB 2; the program is the same.
+    assert_eq!((before.0, attached(&bed)), (1, (2, before.1)));
+    let undone = bed.repairer().undo().unwrap();
+    assert_eq!(undone[0].word, Word::Done, "{undone:?}");
+    assert_eq!(attached(&bed), before);
+    assert!(!Path::new(&format!("/sys/fs/bpf/tollgate-doctor/xdp-{}", before.1)).exists());
 }

@@ -5,14 +5,20 @@ use std::path::Path;
 use crate::action::Action;
 use crate::repair::{mss, sysctl};
 
-/// Directory of namespaces that `ip netns` knows by name.
-const NAMED: &str = "/run/netns";
+/// Directories of namespaces that `ip netns` knows by name; one is the other.
+const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
 
 /// The action as a shell command, quoted.
 pub fn command_line(action: &Action) -> String {
     let words = words(action);
     let joined: Vec<String> = words.iter().map(|word| quote(word)).collect();
-    format!("{}{}", enter(action.netns()), joined.join(" "))
+    let netns = action.netns();
+    let enter = match action {
+        // `ip netns exec` mounts another /sys, in which there is nowhere to pin a program.
+        Action::GenericXdp { .. } => netns.map_or_else(String::new, enter_by_path),
+        _ => netns.map_or_else(String::new, enter),
+    };
+    format!("{enter}{}", joined.join(" "))
 }
 
 /// The command's words, without entering a namespace.
@@ -58,7 +64,7 @@ pub fn words(action: &Action) -> Vec<String> {
 /// Takes the program out of the driver and attaches the same one after it.
 fn xdp_script(ifname: &str) -> String {
     let dev = quote(ifname);
-    let pin = quote(&format!("/sys/fs/bpf/tollgate-doctor-{ifname}"));
+    let pin = "/sys/fs/bpf/tollgate-doctor-xdp-$id";
     format!(
         "id=$(ip -d link show dev {dev} | sed -n 's/.*prog\\/xdp id \\([0-9]*\\).*/\\1/p') && \
          bpftool prog pin id $id {pin} && ip link set dev {dev} xdp off && \
@@ -71,17 +77,18 @@ fn on_off(on: bool) -> &'static str {
 }
 
 /// What stands before the command to run it in the namespace.
-fn enter(netns: Option<&Path>) -> String {
-    let Some(path) = netns else {
-        return String::new();
-    };
+fn enter(path: &Path) -> String {
     let named = path
         .parent()
-        .is_some_and(|dir| dir == Path::new(NAMED) || dir == Path::new("/var/run/netns"));
+        .is_some_and(|dir| NAMED.map(Path::new).contains(&dir));
     match path.file_name().filter(|_| named) {
         Some(name) => format!("ip netns exec {} ", quote(&name.to_string_lossy())),
-        None => format!("nsenter {} ", quote(&format!("--net={}", path.display()))),
+        None => enter_by_path(path),
     }
+}
+
+fn enter_by_path(path: &Path) -> String {
+    format!("nsenter {} ", quote(&format!("--net={}", path.display())))
 }
 
 /// A word as a POSIX shell reads it back.

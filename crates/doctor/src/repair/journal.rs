@@ -36,6 +36,8 @@ pub enum Step {
     Written,
     /// It is on the disk.
     Recorded,
+    /// A change that takes two parts is half made.
+    Halfway,
     /// The change is made.
     Changed,
     /// A change is taken back.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
-use crate::repair::journal::{Entry, Journal, Step};
+use crate::repair::journal::{Entry, FILE, Journal, Step};
 use crate::repair::links::{self, State, Xdp};
 use crate::repair::namespace::{Mark, OWN, within};
 use crate::repair::ovs::{self, Ovs};
@@ -217,7 +217,7 @@ impl Repairer {
                 column,
                 value,
             } => self.ovs.set(table, record, column, value),
-            Action::GenericXdp { ifname, .. } => xdp::to_generic(ifname),
+            Action::GenericXdp { ifname, .. } => xdp::to_generic(ifname, &self.step),
         }
     }
 
@@ -248,14 +248,14 @@ impl Repairer {
         Ok(all)
     }
 
-    /// The commands that are recorded and not taken back, oldest first.
-    pub fn recorded(&self) -> Result<Vec<String>, RepairError> {
-        if !self.dir.join(crate::repair::journal::FILE).exists() {
+    /// What is recorded and not taken back, oldest first.
+    pub fn recorded(&self) -> Result<Vec<Action>, RepairError> {
+        if !self.dir.join(FILE).exists() {
             return Ok(Vec::new());
         }
         let journal = Journal::open(&self.dir)?;
-        let commands = journal.entries().iter();
-        Ok(commands.map(|entry| command_line(&entry.action)).collect())
+        let actions = journal.entries().iter();
+        Ok(actions.map(|entry| entry.action.clone()).collect())
     }
 
     /// Says why there is nothing to take back, if so.
@@ -314,7 +314,11 @@ fn restore(entry: &Entry) -> Result<Option<String>, RepairError> {
             Some(_) => sysctl::write(key, before)?,
         },
         (Action::ClampMss { .. }, Before::Clamped(before)) => mss::restore(before.as_deref())?,
-        (Action::GenericXdp { ifname, .. }, Before::Xdp(before)) => xdp::restore(ifname, before)?,
+        (Action::GenericXdp { ifname, .. }, Before::Xdp(before)) => {
+            if !xdp::restore(ifname, before)? {
+                return Ok(Some(format!("program {} is gone", before.id)));
+            }
+        }
         _ => {
             return Err(RepairError::Unfit(
                 "the record's entry says one thing of what was done and another of what was".into(),

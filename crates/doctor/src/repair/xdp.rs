@@ -3,11 +3,12 @@
 //! back, so that being killed does not lose it.
 
 use std::os::fd::AsRawFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tollgate_datapath::xdp;
 
 use crate::repair::RepairError;
+use crate::repair::journal::Step;
 use crate::repair::links::{self, Xdp};
 
 /// Where programs are pinned.
@@ -21,7 +22,7 @@ fn pin_of(program: &Xdp) -> PathBuf {
 }
 
 /// Attaches the same program after the driver.
-pub fn to_generic(ifname: &str) -> Result<(), RepairError> {
+pub fn to_generic(ifname: &str, step: &dyn Fn(Step)) -> Result<(), RepairError> {
     let Some(program) = links::one(ifname)?.xdp else {
         return Err(RepairError::Unfit(format!("{ifname} has no XDP program")));
     };
@@ -29,15 +30,20 @@ pub fn to_generic(ifname: &str) -> Result<(), RepairError> {
     xdp::pin(program.id, &pin)?;
     let fd = xdp::open(&pin)?;
     links::set_xdp(ifname, NONE, false)?;
+    step(Step::Halfway);
     links::set_xdp(ifname, fd.as_raw_fd(), true)
 }
 
-/// Puts it back into the driver. Somebody else's program that is there now is left alone.
-pub fn restore(ifname: &str, before: &Xdp) -> Result<(), RepairError> {
+/// Puts it back into the driver. Somebody else's program that is there now is left alone;
+/// false if the program itself is gone.
+pub fn restore(ifname: &str, before: &Xdp) -> Result<bool, RepairError> {
     let pin = pin_of(before);
     let now = links::one(ifname)?.xdp;
     if now.as_ref() == Some(before) {
         return unpin(&pin);
+    }
+    if now.is_none() && !pin.exists() {
+        return Ok(false);
     }
     if let Some(other) = now.filter(|now| now.id != before.id) {
         return Err(RepairError::Refused {
@@ -54,11 +60,11 @@ pub fn restore(ifname: &str, before: &Xdp) -> Result<(), RepairError> {
     unpin(&pin)
 }
 
-fn unpin(pin: &std::path::Path) -> Result<(), RepairError> {
+fn unpin(pin: &Path) -> Result<bool, RepairError> {
     match std::fs::remove_file(pin) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(RepairError::file("unpinning", pin)(error))
         }
-        _ => Ok(()),
+        _ => Ok(true),
     }
 }

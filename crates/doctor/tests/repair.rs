@@ -466,6 +466,24 @@ fn what_cannot_be_done_changes_nothing() {
 }
 
 #[test]
+fn after_a_restart_of_the_machine_nothing_is_restored() {
+    let bed = Bed::new("boot");
+    bed.repairer().apply(&bed.actions()).unwrap();
+    let changed = bed.print();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let record = fs::read_to_string(bed.record()).unwrap();
+    fs::write(bed.record(), record.replace(boot.trim(), "another")).unwrap();
+    let undone = bed.repairer().undo().unwrap();
+    assert_eq!(undone.len(), bed.actions().len());
+    assert!(
+        undone.iter().all(|one| one.word == Word::Gone),
+        "{undone:?}"
+    );
+    assert_eq!(bed.print(), changed);
+    assert!(!bed.record().exists());
+}
+
+#[test]
 fn only_one_doctor_repairs() {
     let bed = Bed::new("lock");
     let state = bed.state.path().to_owned();

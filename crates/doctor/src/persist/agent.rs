@@ -26,6 +26,9 @@ pub struct Offloads {
     /// No checksum is left to the endpoints' devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disable_tx_checksum: Option<bool>,
+    /// Antrea's own configuration, from which more is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub antrea_agent_conf: Option<String>,
     /// By interface.
     pub interfaces: Vec<Interface>,
 }
@@ -38,6 +41,7 @@ pub struct Interface {
     #[serde(rename = "match")]
     pub matches: String,
     /// Where it is.
+    #[serde(default)]
     pub place: Place,
     /// Features by the kernel's names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -48,10 +52,11 @@ pub struct Interface {
 }
 
 /// Where an interface is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
     /// On the node.
+    #[default]
     Node,
     /// In the endpoints' namespaces.
     Endpoints,
@@ -109,6 +114,9 @@ impl Offloads {
             interface.features.extend(new.features.clone());
             interface.mtu = new.mtu.or(interface.mtu);
         }
+        if other.antrea_agent_conf.is_some() {
+            self.antrea_agent_conf.clone_from(&other.antrea_agent_conf);
+        }
         self.disable_tx_checksum = other.disable_tx_checksum.or(self.disable_tx_checksum);
     }
 
@@ -117,6 +125,9 @@ impl Offloads {
         let mut out = format!("{KEY}:\n{HEAD}\n");
         if let Some(disable) = self.disable_tx_checksum {
             let _ = writeln!(out, "  disableTxChecksum: {disable}");
+        }
+        if let Some(path) = &self.antrea_agent_conf {
+            let _ = writeln!(out, "  antreaAgentConf: {}", string(path));
         }
         if self.interfaces.is_empty() {
             let _ = writeln!(out, "  interfaces: []");
@@ -353,9 +364,11 @@ mod tests {
 
     #[test]
     fn a_plain_block_of_somebody_else_is_merged() {
-        let text = "offloads:\n  disableTxChecksum: true\ntap: a\n";
+        let text = "offloads:\n  disableTxChecksum: true\n  antreaAgentConf: /a/b.conf\n  interfaces:\n  - match: gw0\n    mtu: 1500\ntap: a\n";
         let new = merged(text, &gw0()).unwrap();
-        assert!(new.contains("  disableTxChecksum: true\n  interfaces:\n  - match: gw0\n"));
+        assert!(new.contains("  antreaAgentConf: \"/a/b.conf\"\n"), "{new}");
+        assert!(new.contains("  disableTxChecksum: true\n") && !new.contains("1500"));
+        assert!(new.contains("  interfaces:\n  - match: gw0\n"));
         assert!(new.ends_with("tap: a\n"));
     }
 

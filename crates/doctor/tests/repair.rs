@@ -681,3 +681,63 @@ fn an_xdp_program_is_moved_and_moved_back() {
     assert_eq!(attached(&bed), before);
     assert!(!Path::new(&format!("/sys/fs/bpf/tollgate-doctor/xdp-{}", before.1)).exists());
 }
+
+/// A connection from one namespace to another; prints the MSS that each side sends with.
+const CONNECT: &str = "
+import ctypes, os, socket, sys
+def enter(name):
+    with open('/run/netns/' + name) as f:
+        assert ctypes.CDLL(None).setns(f.fileno(), 0x40000000) == 0
+enter(sys.argv[2])
+server = socket.create_server(('192.0.2.2', 80))
+enter(sys.argv[1])
+client = socket.create_connection(('192.0.2.2', 80), timeout=5)
+peer = server.accept()[0]
+for side in (client, peer):
+    print(side.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG))
+";
+
+#[test]
+fn the_clamp_reaches_both_sides() {
+    let (client, router, server) = (Bed::new("mc"), Bed::new("mr"), Bed::new("ms"));
+    router.ip(&format!(
+        "link add a0 type veth peer name p0 netns {}",
+        client.name
+    ));
+    router.ip(&format!(
+        "link add b0 type veth peer name p0 netns {}",
+        server.name
+    ));
+    for line in [
+        "addr add 198.51.100.1/24 dev a0",
+        "addr add 192.0.2.1/24 dev b0",
+        "link set a0 up",
+        "link set b0 mtu 1400 up",
+    ] {
+        router.ip(line);
+    }
+    router.exec("sysctl -w net.ipv4.ip_forward=1");
+    for (bed, address, gateway) in [
+        (&client, "198.51.100.2/24", "198.51.100.1"),
+        (&server, "192.0.2.2/24", "192.0.2.1"),
+    ] {
+        bed.ip(&format!("addr add {address} dev p0"));
+        bed.ip("link set p0 up");
+        bed.ip(&format!("route add default via {gateway}"));
+    }
+    let sizes = || {
+        let text = run("python3", &["-c", CONNECT, &client.name, &server.name]);
+        let sizes = text.lines().map(|line| line.parse::<u32>().unwrap());
+        sizes.collect::<Vec<_>>()
+    };
+    // 1400 bytes less 20 of IPv4 and 20 of TCP.
+    assert!(sizes().iter().all(|&size| size > 1360), "{:?}", sizes());
+    let clamp = Action::ClampMss {
+        netns: router.netns(),
+        ifname: "b0".into(),
+    };
+    router.repairer().apply(&[clamp]).unwrap();
+    assert!(sizes().iter().all(|&size| size <= 1360), "{:?}", sizes());
+    router.repairer().undo().unwrap();
+    assert!(sizes().iter().all(|&size| size > 1360), "{:?}", sizes());
+}

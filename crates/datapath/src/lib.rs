@@ -20,10 +20,12 @@ pub mod flows;
 mod hook;
 mod ifreq;
 pub mod links;
+pub mod netns;
 mod qdisc;
 pub mod sched;
 pub mod steer;
 mod sys;
 pub mod tap;
+pub mod xdp;
 
 pub use error::Error;

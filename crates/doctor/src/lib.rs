@@ -9,6 +9,9 @@
 //! * [`finding`]: what is wrong, with its evidence
 //! * [`action`]: what a repair changes, and how to change it back
 //! * [`catalogue`]: the rules, each with a stable number
+//! * [`repair`]: carries actions out, and takes them back
+//! * [`persist`]: keeps repairs after a restart
+//! * [`report`]: what people and programs read
 //!
 //! Reading is apart from judging: everything that touches the machine fills a [`model::Snapshot`],
 //! and the catalogue of findings is a pure function of it.
@@ -22,3 +25,6 @@ pub mod draw;
 pub mod finding;
 pub mod model;
 pub mod path;
+pub mod persist;
+pub mod repair;
+pub mod report;

@@ -110,6 +110,7 @@ pub fn snapshot_with(options: &Options) -> Result<Snapshot, CollectError> {
         .flatten();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     Ok(Snapshot {
+        own: namespaces::own().ok(),
         kernel: kernel.trim().to_owned(),
         namespaces,
         ovs,

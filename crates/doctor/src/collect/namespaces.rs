@@ -32,6 +32,11 @@ pub struct Found {
     pub aliases: Vec<String>,
 }
 
+/// The one that the doctor runs in.
+pub fn own() -> std::io::Result<NetnsId> {
+    fs::metadata("/proc/self/ns/net").map(|file| NetnsId(file.ino()))
+}
+
 /// All of them, the machine's own first.
 pub fn find(unreadable: &mut Vec<String>) -> std::io::Result<Vec<Found>> {
     let own = fs::metadata("/proc/self/ns/net")?;

@@ -11,12 +11,18 @@ use crate::model::{PacketSocket, Process};
 /// `SOCK_DIAG_BY_FAMILY` and `AF_PACKET`.
 const BY_FAMILY: u16 = 20;
 const AF_PACKET: u8 = 17;
-/// `PACKET_SHOW_INFO | PACKET_SHOW_RING_CFG | PACKET_SHOW_FANOUT`.
-const SHOW: u32 = 0x1 | 0x4 | 0x8;
+/// `PACKET_SHOW_INFO | PACKET_SHOW_MCLIST | PACKET_SHOW_RING_CFG | PACKET_SHOW_FANOUT`.
+const SHOW: u32 = 0x1 | 0x2 | 0x4 | 0x8;
 /// Bytes of `struct packet_diag_req` and `struct packet_diag_msg`.
 const REQUEST: usize = 20;
 const MESSAGE: usize = 16;
 const PACKET_DIAG_INFO: u16 = 0;
+const PACKET_DIAG_MCLIST: u16 = 1;
+/// Bytes of `struct packet_diag_mclist`, and where its type is.
+const MCLIST_ENTRY: usize = 44;
+const MCLIST_TYPE: usize = 8;
+/// `PACKET_MR_PROMISC` (linux/if_packet.h).
+const MR_PROMISC: u16 = 1;
 const PACKET_DIAG_RX_RING: u16 = 2;
 const PACKET_DIAG_FANOUT: u16 = 4;
 /// Of `pdi_flags`.
@@ -43,6 +49,7 @@ fn packet_socket(body: &[u8]) -> Option<(u64, PacketSocket)> {
                 found.vnet_hdr = flags & VNETHDR != 0;
                 found.aux_data = flags & AUXDATA != 0;
             }
+            PACKET_DIAG_MCLIST => found.promiscuous = Some(has_promiscuous(value)),
             // struct packet_diag_ring: block_size, block_nr, frame_size, ...
             PACKET_DIAG_RX_RING => found.ring_frame = u32_at(value, 8).unwrap_or(0),
             PACKET_DIAG_FANOUT => found.fanout = true,
@@ -50,6 +57,14 @@ fn packet_socket(body: &[u8]) -> Option<(u64, PacketSocket)> {
         }
     }
     Some((inode.into(), found))
+}
+
+/// struct packet_diag_mclist, one after the other: index, count, type, address length, address.
+fn has_promiscuous(list: &[u8]) -> bool {
+    list.chunks_exact(MCLIST_ENTRY).any(|entry| {
+        let kind = entry.get(MCLIST_TYPE..MCLIST_TYPE + 2);
+        kind.is_some_and(|kind| kind == MR_PROMISC.to_ne_bytes())
+    })
 }
 
 /// The processes that hold these sockets, by inode number, in one pass over all of them. Of several

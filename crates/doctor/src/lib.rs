@@ -5,6 +5,8 @@
 //! * [`case`]: a snapshot with the path, probes and declarations that go with it
 //! * [`finding`]: what is wrong, with its evidence
 //! * [`action`]: what a repair changes, and how to change it back
+//! * [`declared`]: offload state that somebody declared, and where the machine differs from it
+//! * [`check`]: what a check before and after installation found
 //!
 //! Reading is apart from judging: everything that touches the machine fills a [`model::Snapshot`],
 //! and the catalogue of findings is a pure function of it.
@@ -12,5 +14,7 @@
 
 pub mod action;
 pub mod case;
+pub mod check;
+pub mod declared;
 pub mod finding;
 pub mod model;

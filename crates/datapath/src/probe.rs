@@ -220,10 +220,13 @@ fn filters(ifname: &str, parent: u32, ingress: bool) -> Result<Vec<Attached>, Er
             name,
         })
     };
-    Ok(answer
+    let mut found: Vec<_> = answer
         .iter()
         .filter_map(|message| filter(&message.payload))
-        .collect())
+        .collect();
+    // One filter of a kind with tables (u32) has several entries.
+    found.dedup();
+    Ok(found)
 }
 
 /// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETFLOWTABLE`, `struct nfgenmsg`, and the attributes of
@@ -259,19 +262,50 @@ pub fn flow_tables() -> Result<Vec<FlowTable>, Error> {
         }
         Err(error) => return Err(Error::os("listing", "flow tables")(error)),
     };
-    let table = |payload: &[u8]| {
-        let all = payload.get(NFGEN..)?;
-        let name = |kind| attribute(all, kind).map(text);
-        let devices = attribute(all, FLOWTABLE_HOOK)
-            .and_then(|hook| attribute(hook, HOOK_DEVS))
-            .map(|devices| attributes(devices).map(|(_, name)| text(name)).collect());
-        Some(FlowTable {
-            name: format!("{} {}", name(FLOWTABLE_TABLE)?, name(FLOWTABLE_NAME)?),
-            devices: devices.unwrap_or_default(),
-        })
-    };
     Ok(answer
         .iter()
-        .filter_map(|message| table(&message.payload))
+        .filter_map(|message| flow_table(&message.payload))
         .collect())
+}
+
+fn flow_table(payload: &[u8]) -> Option<FlowTable> {
+    let all = payload.get(NFGEN..)?;
+    let name = |kind| attribute(all, kind).map(text);
+    let devices = attribute(all, FLOWTABLE_HOOK)
+        .and_then(|hook| attribute(hook, HOOK_DEVS))
+        .map(|devices| attributes(devices).map(|(_, name)| text(name)).collect());
+    Some(FlowTable {
+        name: format!("{} {}", name(FLOWTABLE_TABLE)?, name(FLOWTABLE_NAME)?),
+        devices: devices.unwrap_or_default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::netlink::push;
+
+    #[test]
+    fn a_flow_table_is_read_with_its_devices() {
+        // As `nft` and the kernel lay it out: the nested types carry NLA_F_NESTED.
+        let (mut devices, mut hook, mut message) = (Vec::new(), Vec::new(), vec![0; NFGEN]);
+        push(&mut devices, 1, b"eth0\0");
+        push(&mut devices, 1, b"veth1\0");
+        push(&mut hook, 1, &0u32.to_be_bytes());
+        push(&mut hook, HOOK_DEVS | 0x8000, &devices);
+        push(&mut message, FLOWTABLE_TABLE, b"filter\0");
+        assert_eq!(flow_table(&message), None, "a table of no name");
+        push(&mut message, FLOWTABLE_NAME, b"fast\0");
+        push(&mut message, FLOWTABLE_HOOK | 0x8000, &hook);
+        let table = flow_table(&message).unwrap();
+        assert_eq!(table.name, "filter fast");
+        assert_eq!(table.devices, ["eth0", "veth1"]);
+    }
+
+    #[test]
+    fn causes_are_told_on_one_line() {
+        let error = Error::os("doing", "this")(io::Error::other("first\nsecond"));
+        assert_eq!(chain(&error), "doing this: first");
+    }
 }

@@ -9,6 +9,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use tollgate_agent::config::Config;
 use tollgate_agent::sources;
 use tollgate_datapath::bpf::{self, Mechanism, Pins};
+use tollgate_datapath::peer;
 use tollgate_datapath::probe::{self, Trial};
 use tollgate_doctor::check::{Outcome, Section};
 use tollgate_policy::PolicySet;
@@ -19,6 +20,8 @@ use super::node;
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// 0: programs are interpreted.
 const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
+/// The machine's own network namespace.
+const FIRST_NETNS: &str = "/proc/1/ns/net";
 
 /// All sections.
 pub fn sections(config: &Config) -> Vec<Section> {
@@ -123,18 +126,27 @@ fn kernel(trial: &Result<Trial, String>) -> Section {
             "the programs work without; tools that show them need CONFIG_DEBUG_INFO_BTF",
         ),
     }
-    match fs::read_to_string(JIT).as_deref().map(str::trim) {
-        Ok("0") => section.add(
+    match jit().as_deref().map(str::trim) {
+        Some("0") => section.add(
             "jit",
             Outcome::Warn,
             "programs are interpreted, not compiled",
             "sysctl -w net.core.bpf_jit_enable=1",
         ),
-        Ok(_) => section.ok("jit", "programs are compiled"),
-        // Not in every container; the default of today's kernels is on.
-        Err(error) => section.add("jit", Outcome::Warn, format!("{JIT}: {error}"), ""),
+        Some(_) => section.ok("jit", "programs are compiled"),
+        // Nothing to be told of; on is what kernels do unless told otherwise.
+        None => {}
     }
     section
+}
+
+/// The setting is shown in the first network namespace alone.
+fn jit() -> Option<String> {
+    let here = fs::read_to_string(JIT);
+    here.ok().or_else(|| {
+        let first = File::open(FIRST_NETNS).ok()?;
+        peer::within(&first, || Ok(fs::read_to_string(JIT).ok())).ok()?
+    })
 }
 
 fn tried(section: &mut Section, trial: &Trial) {

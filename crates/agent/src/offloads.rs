@@ -28,6 +28,10 @@ const SLOW: Duration = Duration::from_secs(10);
 /// How long changes may gather: an interface that is made comes with half a dozen of them.
 const GATHER: Duration = Duration::from_millis(30);
 
+/// The least time between putting something back and looking again: two that do not agree must not
+/// keep a processor, and the log, busy.
+const CALM: Duration = Duration::from_millis(200);
+
 /// How often endpoints are looked at for changes, in milliseconds.
 const LOOK_MILLIS: u32 = 500;
 
@@ -94,8 +98,10 @@ fn keep(state: &Arc<State>, notices: &LinkNotices) {
     let mut keeper = Keeper::new(state.config.offloads.clone());
     loop {
         let endpoints = state.endpoints.load_full();
+        let mut calm = GATHER;
         for change in keeper.pass(&endpoints) {
             if change.restored {
+                calm = CALM;
                 state.offloads.drift.fetch_add(1, Ordering::Relaxed);
             }
             state.events.tell(change);
@@ -112,6 +118,6 @@ fn keep(state: &Arc<State>, notices: &LinkNotices) {
                 }
             }
         }
-        std::thread::sleep(GATHER);
+        std::thread::sleep(calm);
     }
 }

@@ -12,11 +12,14 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::Error;
 use crate::netlink::{self, Family, attribute, number};
 
-/// Length of `struct ifinfomsg`, and `IFLA_IFNAME`, `IFLA_LINK`, `IFLA_LINK_NETNSID`, `IFLA_XDP` of
+/// Length of `struct ifinfomsg`, and `IFLA_IFNAME`, `IFLA_LINK`, `IFLA_LINKINFO` with its kind,
+/// `IFLA_LINK_NETNSID`, `IFLA_XDP` of
 /// linux/if_link.h.
 const IFINFO: usize = 16;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINK: u16 = 5;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_XDP: u16 = 43;
 /// `IFLA_XDP_PROG_ID`.
@@ -51,9 +54,17 @@ fn link_attributes(ifname: &str) -> Result<Vec<u8>, Error> {
     Ok(payload.split_off(IFINFO.min(payload.len())))
 }
 
-/// The other end of an interface in the calling thread's namespace; `None` if it has none.
+/// Kinds of interfaces that come in pairs. Of others (VLAN, macvlan) `IFLA_LINK` is the device below.
+const PAIRS: [&str; 2] = ["veth", "netkit"];
+
+/// The other end of an interface in the calling thread's namespace; `None` if it is no pair's.
 pub fn peer(ifname: &str) -> Result<Option<Peer>, Error> {
     let attributes = link_attributes(ifname)?;
+    let info = attribute(&attributes, IFLA_LINKINFO);
+    let kind = info.and_then(|info| attribute(info, IFLA_INFO_KIND));
+    if !PAIRS.contains(&kind.map(netlink::text).unwrap_or_default().as_str()) {
+        return Ok(None);
+    }
     let value = |kind| attribute(&attributes, kind).and_then(number);
     let ifindex = value(IFLA_LINK).filter(|&index| index != 0);
     let nsid = value(IFLA_LINK_NETNSID).map(|id| id as i32);

@@ -34,6 +34,7 @@ pub struct Bed {
     dir: tempfile::TempDir,
     pods: Vec<String>,
     agent: Option<Child>,
+    processes: Vec<Child>,
 }
 
 impl Bed {
@@ -48,6 +49,7 @@ impl Bed {
             dir: tempfile::tempdir().unwrap(),
             pods: Vec::new(),
             agent: None,
+            processes: Vec::new(),
         };
         bed.clear();
         fs::create_dir(bed.path("policy")).unwrap();
@@ -113,6 +115,24 @@ impl Bed {
         ));
         sh(&format!("ip -n {node} link set tgv{number} up"));
         sh(&format!("ip -n {pod} link set eth0 up"));
+    }
+
+    /// Adds a pod whose namespace has no name, only a process of another user. Returns the process.
+    pub fn add_nameless_pod(&mut self, number: u8) -> u32 {
+        let line = "unshare -n setpriv --reuid=65534 --regid=65534 --clear-groups sleep 300";
+        let child = Cmd::line(line).spawn(&self.path("pod.log")).unwrap();
+        let pid = child.id();
+        self.processes.push(child);
+        until("the process is in a namespace of its own", || {
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+            (comm.trim() == "sleep").then_some(())
+        });
+        let node = self.node();
+        sh(&format!(
+            "ip -n {node} link add tgv{number} type veth peer name eth0 netns {pid}"
+        ));
+        sh(&format!("ip -n {node} link set tgv{number} up"));
+        pid
     }
 
     /// Runs a line on the node; it must succeed.
@@ -225,6 +245,10 @@ impl Bed {
 impl Drop for Bed {
     fn drop(&mut self) {
         self.stop();
+        for mut process in self.processes.drain(..) {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
         if std::thread::panicking() {
             eprintln!("the agent's log:\n{}", self.log());
         }

@@ -1,6 +1,10 @@
 //! Every failure that can be made is found, and nothing is found where there is none.
 
+use std::path::Path;
+
 use serde_json::Value;
+use tollgate_lab::agent::AgentHandle;
+use tollgate_lab::lab::{self, Place, UpOptions};
 use tollgate_lab::run::Cmd;
 
 use crate::bed::{Bed, TAP, TOLLGATE};
@@ -199,4 +203,38 @@ fn what_people_see() {
     );
     let missing = run(&["check", "--pre"], "none.yaml");
     assert_eq!(missing.status.code(), Some(2), "{}", missing.stderr);
+}
+
+#[test]
+fn a_lab_with_an_agent_is_in_order() {
+    let options = UpOptions {
+        name: "ck-lab".into(),
+        big_bytes: 1 << 20,
+        ..UpOptions::default()
+    };
+    let lab = lab::up(&options).unwrap();
+    let policy = lab.names.dir().join("policy");
+    std::fs::create_dir(&policy).unwrap();
+    std::fs::write(
+        policy.join("all.yaml"),
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n\
+         apiVersion: policy.tollgate.dev/v1alpha1\nkind: Endpoint\n\
+         metadata: {name: web, namespace: shop}\n\
+         spec: {interface: tgp0, addresses: [10.10.0.2, 'fd10::2']}\n",
+    )
+    .unwrap();
+    let agent = AgentHandle::start(&lab, Path::new(TOLLGATE), &policy).unwrap();
+    let curl = Cmd::line("curl -s -o /dev/null http://192.0.2.10/");
+    lab.at(Place::Pod, curl).run().unwrap();
+    let check = Cmd::new(TOLLGATE).args(["check", "--post", "--run-dir"]);
+    let check = check.arg(lab.names.agent_run());
+    let output = lab.at(Place::Node, check).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", output.stdout);
+    let last = output.stdout.lines().last().unwrap();
+    assert!(
+        last.ends_with(" ok, 0 to look at, 0 failed"),
+        "{}",
+        output.stdout
+    );
+    agent.stop();
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use tollgate_engine::limits::Limits as EngineLimits;
 use tollgate_engine::names::Resolvers;
 
+use crate::offloads::config::Offloads;
+
 /// Where the agent looks for a configuration file if none is named; it need not exist.
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/tollgate/agent.yaml";
 
@@ -223,6 +225,7 @@ struct ConfigFile {
     node_addresses: Option<Vec<IpAddr>>,
     dns: Option<Dns>,
     limits: Option<Limits>,
+    offloads: Option<Offloads>,
     log_level: Option<String>,
     log_format: Option<LogFormat>,
 }
@@ -282,6 +285,8 @@ pub struct Config {
     pub dns: Dns,
     /// Bounds on what traffic can make the agent hold.
     pub limits: Limits,
+    /// Offload state to keep.
+    pub offloads: Offloads,
     /// Directives of the agent's own log, as `tracing_subscriber::EnvFilter` reads them.
     pub log_level: String,
     /// Shape of the agent's own log.
@@ -380,6 +385,7 @@ fn merge(file: ConfigFile, flags: Overrides) -> Result<Config, ConfigError> {
         node_addresses: file.node_addresses.unwrap_or_default(),
         dns: file.dns.unwrap_or_default(),
         limits: file.limits.unwrap_or_default(),
+        offloads: file.offloads.unwrap_or_default(),
         log_level: flags
             .log_level
             .or(file.log_level)
@@ -457,6 +463,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     check_dns(&config.dns)?;
     check_limits(&config.limits)?;
+    config.offloads.check()?;
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log_level) {
         let message = format!(
             "`{}` is no log level: {error}; use error, warn, info, debug or trace",
@@ -691,6 +698,32 @@ mod tests {
             (
                 "dns: {minTtlSeconds: 86401}\n",
                 "dns.minTtlSeconds: 86401 is too much",
+            ),
+            ("offloads: {disableTXChecksum: true}\n", "agent.yaml:1:"),
+            (
+                "offloads: {antreaAgentConf: a.conf}\n",
+                "offloads.antreaAgentConf: `a.conf` is no absolute path",
+            ),
+            (
+                "offloads: {interfaces: [{match: 'a/b', mtu: 1500}]}\n",
+                "offloads.interfaces.match: entry 1: `a/b` is no interface name",
+            ),
+            ("offloads: {interfaces: [{mtu: 1500}]}\n", "match"),
+            (
+                "offloads: {interfaces: [{match: gw0}]}\n",
+                "offloads.interfaces.features: entry 1: neither",
+            ),
+            (
+                "offloads: {interfaces: [{match: gw0, features: {TSO on: true}}]}\n",
+                "offloads.interfaces.features: entry 1: `TSO on`",
+            ),
+            (
+                "offloads: {interfaces: [{match: a, mtu: 9}, {match: b, mtu: 70000}]}\n",
+                "offloads.interfaces.mtu: entry 1: 9 is no MTU",
+            ),
+            (
+                "offloads: {interfaces: [{match: a, place: pod, mtu: 1500}]}\n",
+                "agent.yaml:1:",
             ),
         ] {
             let error = parse_alone(text).unwrap_err().to_string();

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod bench;
+pub mod check;
 pub mod cleanup;
 #[allow(
     dead_code,
@@ -42,6 +43,7 @@ fn dispatch(cli: Cli) -> Outcome {
     match cli.command {
         Command::Agent(args) => agent::run(args),
         Command::Status(args) => block_on(status::run(args, style)),
+        Command::Check(args) => block_on(check::run(args, style)),
         Command::Observe(args) => block_on(observe::run(args, style)),
         Command::Flows(args) => block_on(flows::run(args)),
         Command::Policy(args) => match args.command {

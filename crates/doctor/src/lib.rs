@@ -12,6 +12,8 @@
 //! * [`repair`]: carries actions out, and takes them back
 //! * [`persist`]: keeps repairs after a restart
 //! * [`report`]: what people and programs read
+//! * [`declared`]: offload state that somebody declared, and where the machine differs from it
+//! * [`check`]: what a check before and after installation found
 //!
 //! Reading is apart from judging: everything that touches the machine fills a [`model::Snapshot`],
 //! and the catalogue of findings is a pure function of it.
@@ -20,7 +22,9 @@
 pub mod action;
 pub mod case;
 pub mod catalogue;
+pub mod check;
 pub mod collect;
+pub mod declared;
 pub mod draw;
 pub mod finding;
 pub mod model;

@@ -121,6 +121,8 @@ fn features_follow_each_other_as_in_the_kernel() {
     };
     let mut snapshot = Snapshot {
         namespaces: vec![Netns {
+            pids: Vec::new(),
+            aliases: Vec::new(),
             id: NetnsId(1),
             name: "host".to_owned(),
             path: Default::default(),

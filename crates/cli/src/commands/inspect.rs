@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tollgate_agent::record::{Names, Record, RecordKind, Recorder, Stamped, rfc3339};
+use tollgate_agent::record::{Names, Record, RecordKind, Recorder, Stamped, What, rfc3339};
 use tollgate_agent::sources;
 use tollgate_engine::FlowSummary;
 use tollgate_engine::event::{Event, EventKind, VerdictWord};
@@ -241,13 +241,13 @@ impl Show {
     }
 
     fn show(&mut self, time: Duration, event: Event, reason: Option<&str>) -> Result<(), Failure> {
+        let flow = event.flow_id.to_string();
         let stamped = Stamped {
             time: timestamp(time),
-            worker: 0,
-            event,
+            what: What::Flow { worker: 0, event },
         };
         let mut record = self.recorder.record(&stamped, &self.names);
-        record.flow = Some(stamped.event.flow_id.to_string());
+        record.flow = Some(flow);
         if let Some(reason) = reason {
             record.reason = Some(reason.to_owned());
         }

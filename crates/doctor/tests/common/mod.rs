@@ -121,6 +121,8 @@ pub fn pair(mut link: Link, netns: NetnsId, ifindex: u32) -> Link {
 
 pub fn netns(id: NetnsId, name: &str, links: Vec<Link>) -> Netns {
     Netns {
+        pids: Vec::new(),
+        aliases: Vec::new(),
         id,
         name: name.to_owned(),
         path: PathBuf::from(format!("/run/netns/{name}")),

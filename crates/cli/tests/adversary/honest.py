@@ -13,6 +13,7 @@ import tempfile
 import time
 from functools import partial
 
+import hello_rows
 import raw
 import table
 import tls_rows
@@ -387,6 +388,7 @@ def main():
     rows.add("honest", "http.client over TLS", "nginx", python_client)
     for name, cutter in tls_client_rows().items():
         rows.add("honest", name, "openssl", hello_in(OPENSSL, cutter))
+    hello_rows.honest(rows)
     rows.wait()
 
 

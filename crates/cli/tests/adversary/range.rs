@@ -17,6 +17,8 @@ use crate::source;
 
 /// Addresses of the raw client; nobody's kernel owns them.
 const SPARE: [&str; 2] = ["10.10.0.66", "fd10::66"];
+/// Debian's, which has the packages that the scripts import, whatever else is in `PATH`.
+const PYTHON: &str = "/usr/bin/python3";
 /// The only requests and names that are allowed.
 const POLICY: &str = "\
 apiVersion: crd.antrea.io/v1beta1
@@ -33,6 +35,10 @@ spec:
       l7Protocols:
         - http: {host: api.example.com, method: GET, path: /v2/*}
         - tls: {sni: api.example.com}
+    - name: quic
+      action: Allow
+      ports: [{protocol: UDP, port: 7443}]
+      l7Protocols: [{tls: {sni: api.example.com}}]
     - {name: echo, action: Allow, ports: [{protocol: UDP, port: 7000}]}
     - {name: rest, action: Reject}
 ";
@@ -82,7 +88,7 @@ impl Range {
         fs::write(&conf, nginx(names)).unwrap();
         let nginx = Cmd::new("nginx").args(["-e", "stderr", "-p"]);
         let nginx = nginx.arg(names.dir()).arg("-c").arg(conf);
-        let python = Cmd::new("python3").arg("-B").arg(source("servers.py"));
+        let python = Cmd::new(PYTHON).arg("-B").arg(source("servers.py"));
         let (cert, key) = names.server_pem();
         let python = python.arg(self.log("python")).arg(&cert).arg(&key);
         let node = Cmd::new("node").arg(source("servers.js"));
@@ -140,7 +146,7 @@ impl Range {
     fn table(&self, script: &str, ca: Option<&Path>, limit: Duration) -> Vec<Row> {
         let out = self.dir().join("rows");
         let gateway = mac(&self.bed, Place::Node, POD_HOST_IF);
-        let cmd = Cmd::new("python3").arg("-B").arg(source(script));
+        let cmd = Cmd::new(PYTHON).arg("-B").arg(source(script));
         let cmd = cmd.arg(&out).arg(gateway).args(ca).timeout(limit);
         let output = self.bed.lab.at(Place::Pod, cmd).output().unwrap();
         assert!(

@@ -15,10 +15,16 @@ import sys
 import threading
 import urllib.parse
 
+from cryptography.exceptions import InvalidTag
+
+import recorded
+
 HTTP_PORT, LENIENT_PORT, LENIENT_TLS_PORT = 8083, 8084, 8447
 OPENSSL_PORT, RETRY_PORT = 8445, 8448
 # No rule allows these; anything that arrives is a forbidden request.
 DENIED_TCP, DENIED_UDP, ALLOWED_UDP = 9015, 7005, 7000
+# Only QUIC under an allowed name may come here.
+QUIC_PORT = 7443
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 OUT = open(sys.argv[1], "a", buffering=1)
@@ -284,6 +290,34 @@ class Udp(threading.Thread):
             self.socket.sendto(data, peer)
 
 
+class Quic(Udp):
+    """Opens Initial packets and writes down the name once a hello is complete, whichever of two
+    versions of a byte came first. Acts on whatever is no Initial packet, as on a datagram."""
+
+    def __init__(self, port):
+        super().__init__(port, "quic")
+        self.flights = {}
+
+    def run(self):
+        while True:
+            data, peer = self.socket.recvfrom(1 << 16)
+            try:
+                self.read(recorded.Initial(data), peer)
+            except (AssertionError, IndexError, ValueError, InvalidTag):
+                record("quic", peer[1], "UDP", [], [data[:64].decode("latin-1")])
+            self.socket.sendto(data, peer)
+
+    def read(self, packet, peer):
+        pieces, known = self.flights.setdefault((peer[:2], packet.dcid), ([], set()))
+        pieces += packet.crypto()
+        for order in (pieces, pieces[::-1]):
+            names = recorded.NAMES.findall(recorded.stream(order) or b"")
+            hosts = [n.decode() for n in names if n not in known]
+            known.update(names)
+            if hosts:
+                record("quic", peer[1], "TLS", hosts, [])
+
+
 class Server(socketserver.ThreadingTCPServer):
     address_family = socket.AF_INET6
     allow_reuse_address = True
@@ -304,6 +338,7 @@ def main():
         threading.Thread(target=server.serve_forever, daemon=True).start()
     Udp(DENIED_UDP, "denied-udp").start()
     Udp(ALLOWED_UDP, "udp").start()
+    Quic(QUIC_PORT).start()
     print("ready", flush=True)
     threading.Event().wait()
 

@@ -108,11 +108,11 @@ def listen(client, seconds, enough=1 << 30):
     return data, "open"
 
 
-def pieces(dport, *parts, half_close=False):
+def pieces(dport, *parts, half_close=False, mss=None):
     """A run that sends bytes, pauses where the row has a pause, and waits for the end."""
 
     def run(ip, port):
-        client = dial(ip, port, dport)
+        client = dial(ip, port, dport, mss)
         heard = b""
         try:
             for part in parts:

@@ -11,7 +11,7 @@ use tollgate_lab::lab::Place;
 use tollgate_lab::names::{INNER_IF, NODE_OUT_V4, NODE_OUT_V6, Names, POD_HOST_IF};
 use tollgate_lab::run::Cmd;
 
-use crate::bed::{API, Bed, options, until};
+use crate::bed::{API, Bed, options, success, until};
 use crate::records::{Record, Row};
 use crate::source;
 
@@ -42,6 +42,9 @@ spec:
     - {name: echo, action: Allow, ports: [{protocol: UDP, port: 7000}]}
     - {name: rest, action: Reject}
 ";
+
+/// The only request in the table of honest clients that is not allowed.
+const DENIED_CALL: &str = "/shop.Admin/Drop";
 
 /// A governed lab with its servers. They end before the lab goes.
 #[derive(Debug)]
@@ -137,6 +140,19 @@ impl Range {
         rows
     }
 
+    /// What the agent says that it denied, but for what honest clients were meant to be denied.
+    pub fn denials(&self) -> Vec<String> {
+        let output = self
+            .bed
+            .tollgate(&["observe", "--verdict", "denied", "-o", "json"]);
+        let lines = success(&output).lines();
+        let is_meant = |line: &&str| line.contains(DENIED_CALL);
+        lines
+            .filter(|line| !is_meant(line))
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// Runs the table of attacks; what the servers acted on comes with it. The servers are gone.
     pub fn attack(&mut self, limit: Duration) -> (Vec<Row>, Vec<Record>) {
         let rows = self.table("attacks.py", None, limit);
@@ -173,11 +189,17 @@ impl Range {
     }
 }
 
-/// The policy with uploads.
+/// The policy with uploads and gRPC.
 fn with_uploads() -> String {
     let line = "        - tls: {sni: api.example.com}\n";
-    let more = ["HEAD, path: /v2/*", "POST, path: /up/*", "PUT, path: /up/*"]
-        .map(|item| format!("        - http: {{host: api.example.com, method: {item}}}\n"));
+    let more = [
+        "HEAD, path: /v2/*",
+        "POST, path: /up/*",
+        "PUT, path: /up/*",
+        "POST, path: /shop.Orders/Get*",
+    ];
+    let more =
+        more.map(|item| format!("        - http: {{host: api.example.com, method: {item}}}\n"));
     POLICY.replace(line, &format!("{}{line}", more.concat()))
 }
 

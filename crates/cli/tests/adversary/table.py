@@ -57,7 +57,7 @@ class Table:
     def run(self, family, name, server, ip, port, run, control):
         try:
             outcome = run(ip, port)
-        except (OSError, AssertionError) as error:
+        except Exception as error:
             outcome = f"not run: {type(error).__name__}: {error}"
         line = {
             "family": family,

@@ -152,6 +152,12 @@ fn an_upgrade_to_http2(bed: &mut Bed) {
         same("denied", denied, lines(&["403 1.1 1"]));
         let allowed = answers(bed, family, &["--http2"], &["/v2/status"]);
         same("allowed", allowed, lines(&["200 2 1"]));
+        let host = format!("host: {API}");
+        let upgrade = ["-u", "-H", &host];
+        let allowed = nghttp(bed, family, &upgrade, &["/v2/status"]);
+        same("allowed, nghttp", statuses(&allowed), vec!["200"]);
+        let denied = nghttp(bed, family, &upgrade, &["/admin"]);
+        assert!(denied.contains("HTTP Upgrade failed"), "{denied}");
     }
 }
 

@@ -9,7 +9,7 @@ use tollgate_wire::tag::Direction;
 
 use crate::answer;
 use crate::event::{Event, EventKind, L7Facts, Verdict, VerdictWord};
-use crate::flow::{Flow, Parting, Refusing, State};
+use crate::flow::{Flow, LastWord, Parting, Refusing, State};
 use crate::inspect::{Refused, Tell};
 use crate::judge::Judged;
 use crate::output::Output;
@@ -26,6 +26,21 @@ const WINDOW: u16 = 65_535;
 /// What a client may still send after its last word before it is reset: an upload that had begun
 /// gets the chance to read the 403, an endless one does not.
 const PARTING_MAX: u32 = 1024 * 1024;
+
+/// Segments with data that a client may send before it acknowledges what came before its last word: a
+/// first window of ten (RFC 6928), and some that are sent again.
+const WAIT_SEGMENTS_MAX: u32 = 16;
+
+/// When a last word may go out to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// At once: nothing of the server's can be under way.
+    Now,
+    /// As soon as the client has acknowledged the server's bytes before this sequence number.
+    Behind(u32),
+    /// Not at all: a response may be under way.
+    Never,
+}
 
 /// Where both halves of a TCP connection stand.
 #[derive(Clone, Copy, Debug)]
@@ -160,11 +175,11 @@ pub(crate) fn report_audited<O: Output>(flow: &Flow, why: Why, ctx: &mut Ctx<'_,
 }
 
 /// Refuses a TCP stream because of what the client sent in `packet`.
-/// `may_answer`: no response of the server can be under way, so a 403 lands in its place.
+/// `turn` tells when a 403 lands in the place of a response.
 pub(crate) fn refuse_stream<O: Output>(
     flow: &mut Flow,
     position: Position,
-    may_answer: bool,
+    turn: Turn,
     refused: Refused,
     ctx: &mut Ctx<'_, O>,
 ) {
@@ -173,7 +188,7 @@ pub(crate) fn refuse_stream<O: Output>(
         None => (None, None),
     };
     let last_word = match refused.tell {
-        _ if !may_answer => None,
+        _ if turn == Turn::Never => None,
         Tell::Http { head_only } => {
             let text = answer::sentence(policy.as_deref(), rule.as_deref(), &refused);
             Some(answer::http1(&text, head_only))
@@ -205,9 +220,22 @@ pub(crate) fn refuse_stream<O: Output>(
         },
         ctx,
     );
-    match last_word {
-        Some(words) => part(flow, position, &words, ctx),
-        None => reset_both(flow, position, ctx),
+    match (last_word, turn) {
+        (Some(words), Turn::Behind(place)) => {
+            let word = LastWord {
+                words,
+                delivered: position.delivered,
+                sent: position.sent,
+                place,
+                segments: 0,
+            };
+            flow.state = State::Denied(Refusing {
+                waiting: Some(Box::new(word)),
+                ..Refusing::default()
+            });
+        }
+        (Some(words), _) => part(flow, position, &words, ctx),
+        (None, _) => reset_both(flow, position, ctx),
     }
 }
 
@@ -231,8 +259,8 @@ fn part<O: Output>(flow: &mut Flow, at: Position, words: &[u8], ctx: &mut Ctx<'_
         discarded: 0,
     };
     flow.state = State::Denied(Refusing {
-        silent: false,
         parting: Some(parting),
+        ..Refusing::default()
     });
 }
 
@@ -277,7 +305,7 @@ pub(crate) fn refuse_first<O: Output>(
     let silent = how == DenyHow::Drop;
     flow.state = State::Denied(Refusing {
         silent,
-        parting: None,
+        ..Refusing::default()
     });
     if silent {
         return;
@@ -291,7 +319,7 @@ pub(crate) fn refuse_first<O: Output>(
 /// A packet of a flow that was denied before.
 pub(crate) fn straggler<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
     ctx.counters.after_denial += 1;
-    let State::Denied(refusing) = flow.state else {
+    let State::Denied(refusing) = &mut flow.state else {
         return;
     };
     if refusing.silent {
@@ -300,12 +328,60 @@ pub(crate) fn straggler<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
     let Some(tcp) = packet.tcp() else {
         return prohibit(flow, packet, ctx);
     };
-    match refusing.parting {
+    if let Some(word) = refusing.waiting.take() {
+        return await_turn(flow, word, packet, &tcp, ctx);
+    }
+    let parting = refusing.parting;
+    match parting {
         Some(parting) if flow.is_from_client(packet) => {
             client_parts(flow, parting, packet, &tcp, ctx);
         }
         _ => reset_sender(flow, packet, &tcp, ctx),
     }
+}
+
+/// A packet of a flow whose last word waits for its turn.
+fn await_turn<O: Output>(
+    flow: &mut Flow,
+    mut word: Box<LastWord>,
+    packet: &Packet<'_>,
+    tcp: &TcpHeader,
+    ctx: &mut Ctx<'_, O>,
+) {
+    let end = segment_end(tcp, packet.payload().len());
+    let from_client = flow.is_from_client(packet);
+    if from_client && !tcp.flags.syn() {
+        if !seq::before(word.sent, tcp.seq) && seq::before(word.sent, end) {
+            word.sent = end;
+        }
+        word.segments += u32::from(!packet.payload().is_empty());
+    }
+    let expected = match from_client && tcp.flags.ack() {
+        true => tcp.ack,
+        false => word.place,
+    };
+    let at = Position {
+        delivered: word.delivered,
+        sent: word.sent,
+        expected,
+    };
+    let gives_up = tcp.flags.rst() || word.segments > WAIT_SEGMENTS_MAX;
+    // More of the server's bytes than the place allows for came through just before the kernel's
+    // entry was removed.
+    if gives_up || seq::before(word.place, expected) {
+        return reset_both(flow, at, ctx);
+    }
+    if from_client && expected == word.place && tcp.flags.ack() {
+        return part(flow, at, &word.words, ctx);
+    }
+    let again = !from_client && !tcp.flags.fin() && !seq::before(word.place, end);
+    if again {
+        ctx.forward(packet.frame);
+    }
+    flow.state = State::Denied(Refusing {
+        waiting: Some(word),
+        ..Refusing::default()
+    });
 }
 
 /// Acknowledges what the client still sends after its last word, within bounds.
@@ -328,8 +404,8 @@ fn client_parts<O: Output>(
         parting.expected = end;
     }
     flow.state = State::Denied(Refusing {
-        silent: false,
         parting: Some(parting),
+        ..Refusing::default()
     });
     let flags = if parting.discarded > PARTING_MAX {
         TcpFlags::RST | TcpFlags::ACK

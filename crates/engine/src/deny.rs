@@ -27,17 +27,30 @@ const WINDOW: u16 = 65_535;
 /// gets the chance to read the 403, an endless one does not.
 const PARTING_MAX: u32 = 1024 * 1024;
 
-/// Segments with data that a client may send before it acknowledges what came before its last word: a
-/// first window of ten (RFC 6928), and some that are sent again.
-const WAIT_SEGMENTS_MAX: u32 = 16;
+/// Packets of both sides that may pass by before a last word has its turn: a first window of ten
+/// segments (RFC 6928) each way with acknowledgements, and some that are sent again.
+const WAIT_PACKETS_MAX: u32 = 64;
+
+/// How often a client may send again before it acknowledges what came before its last word. Linux
+/// probes once, and then doubles a time-out that begins at 200 ms: some 6 seconds.
+const WAIT_REPEATS_MAX: u32 = 6;
+
+/// How often a client has to send again before a server that was spoken to counts as silent: the
+/// second time comes after 200 ms on Linux.
+const SILENT_REPEATS: u32 = 2;
 
 /// When a last word may go out to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
     /// At once: nothing of the server's can be under way.
     Now,
-    /// As soon as the client has acknowledged the server's bytes before this sequence number.
-    Behind(u32),
+    /// As soon as the client has acknowledged the server's bytes before this place.
+    Behind {
+        /// Behind the last byte of the server so far.
+        place: u32,
+        /// The server has said something; otherwise it is about to.
+        heard: bool,
+    },
     /// Not at all: a response may be under way.
     Never,
 }
@@ -221,13 +234,15 @@ pub(crate) fn refuse_stream<O: Output>(
         ctx,
     );
     match (last_word, turn) {
-        (Some(words), Turn::Behind(place)) => {
+        (Some(words), Turn::Behind { place, heard }) => {
             let word = LastWord {
                 words,
                 delivered: position.delivered,
                 sent: position.sent,
                 place,
-                segments: 0,
+                heard,
+                packets: 0,
+                repeats: 0,
             };
             flow.state = State::Denied(Refusing {
                 waiting: Some(Box::new(word)),
@@ -348,40 +363,63 @@ fn await_turn<O: Output>(
     tcp: &TcpHeader,
     ctx: &mut Ctx<'_, O>,
 ) {
-    let end = segment_end(tcp, packet.payload().len());
+    word.packets += 1;
     let from_client = flow.is_from_client(packet);
-    if from_client && !tcp.flags.syn() {
-        if !seq::before(word.sent, tcp.seq) && seq::before(word.sent, end) {
-            word.sent = end;
+    let has_all = match from_client {
+        true => from_waiting_client(&mut word, packet, tcp),
+        false => {
+            from_server(&mut word, packet, tcp);
+            false
         }
-        word.segments += u32::from(!packet.payload().is_empty());
-    }
-    let expected = match from_client && tcp.flags.ack() {
-        true => tcp.ack,
-        false => word.place,
     };
     let at = Position {
         delivered: word.delivered,
         sent: word.sent,
-        expected,
+        expected: word.place,
     };
-    let gives_up = tcp.flags.rst() || word.segments > WAIT_SEGMENTS_MAX;
-    // More of the server's bytes than the place allows for came through just before the kernel's
-    // entry was removed.
-    if gives_up || seq::before(word.place, expected) {
-        return reset_both(flow, at, ctx);
-    }
-    if from_client && expected == word.place && tcp.flags.ack() {
+    if has_all && (word.heard || word.repeats >= SILENT_REPEATS) {
         return part(flow, at, &word.words, ctx);
     }
-    let again = !from_client && !tcp.flags.fin() && !seq::before(word.place, end);
-    if again {
+    let ends = tcp.flags.rst() || (tcp.flags.fin() && !from_client);
+    if ends || word.packets > WAIT_PACKETS_MAX || word.repeats > WAIT_REPEATS_MAX {
+        return reset_both(flow, at, ctx);
+    }
+    if !from_client {
         ctx.forward(packet.frame);
     }
     flow.state = State::Denied(Refusing {
         waiting: Some(word),
         ..Refusing::default()
     });
+}
+
+/// Whether the client has everything that the server has sent.
+fn from_waiting_client(word: &mut LastWord, packet: &Packet<'_>, tcp: &TcpHeader) -> bool {
+    let end = segment_end(tcp, packet.payload().len());
+    if tcp.flags.syn() || tcp.flags.rst() || !tcp.flags.ack() {
+        return false;
+    }
+    if seq::before(word.sent, end) {
+        if !seq::before(word.sent, tcp.seq) {
+            word.sent = end;
+        }
+    } else if !packet.payload().is_empty() {
+        word.repeats += 1;
+    }
+    // Bytes of the server that the kernel let through while its entry was being removed.
+    if seq::before(word.place, tcp.ack) {
+        word.place = tcp.ack;
+        word.heard = true;
+    }
+    tcp.ack == word.place
+}
+
+fn from_server(word: &mut LastWord, packet: &Packet<'_>, tcp: &TcpHeader) {
+    let end = segment_end(tcp, packet.payload().len());
+    if !packet.payload().is_empty() && seq::before(word.place, end) {
+        word.place = end;
+        word.heard = true;
+    }
 }
 
 /// Acknowledges what the client still sends after its last word, within bounds.

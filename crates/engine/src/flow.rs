@@ -77,8 +77,12 @@ pub(crate) struct LastWord {
     pub sent: u32,
     /// Behind the last byte of the server that went to the client: where the words belong.
     pub place: u32,
-    /// Segments with data that the client has sent meanwhile.
-    pub segments: u32,
+    /// The server has sent what it sends without being asked, at least a part of it.
+    pub heard: bool,
+    /// Packets of either side since.
+    pub packets: u32,
+    /// Segments that the client has sent again since.
+    pub repeats: u32,
 }
 
 /// After a last word to the client.

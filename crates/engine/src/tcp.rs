@@ -1,6 +1,7 @@
 //! TCP under a rule set: the client's bytes are judged in order before they are delivered; the
 //! server's decide nothing, except its SYN-ACK and its answer to a protocol switch.
 
+use tollgate_l7::http2::PREFACE;
 use tollgate_wire::edit;
 use tollgate_wire::packet::TcpHeader;
 
@@ -470,7 +471,7 @@ fn judge<O: Output>(
         let turn = match refused.tell {
             _ if !let_through.is_empty() => Turn::Never,
             // Answers to other streams may be under way, and a stop in them may be anywhere.
-            Tell::Http2 { .. } if first_request => behind_server(flow, tcp.ack),
+            Tell::Http2 { .. } if first_request => behind_server(flow, inspection, &at, tcp.ack),
             Tell::Http2 { .. } => Turn::Never,
             _ if first_request || is_quiet(flow, inspection, tcp.ack) => Turn::Now,
             _ => Turn::Never,
@@ -518,12 +519,21 @@ fn is_quiet(flow: &Flow, inspection: &Inspection, client_ack: u32) -> bool {
     seq::before(inspection.last_request_ack, client_ack) && has_all(flow, client_ack)
 }
 
-/// The place behind the frames with which a server of HTTP/2 begins without being asked.
-fn behind_server(flow: &Flow, client_ack: u32) -> Turn {
+/// The place behind the frames with which a server of HTTP/2 begins without being asked. Once it has
+/// the client's preface, they are on their way.
+fn behind_server(flow: &Flow, inspection: &Inspection, at: &Position, client_ack: u32) -> Turn {
     let server = of_direction(&flow.seen, flow.client_direction().reverse());
-    match server.max_seq {
-        Some(max_seq) if max_seq == client_ack => Turn::Now,
-        Some(max_seq) if !server.fin && seq::before(client_ack, max_seq) => Turn::Behind(max_seq),
+    let Some(place) = server.max_seq.filter(|_| !server.fin) else {
+        return Turn::Never;
+    };
+    let heard = inspection.first_ack != Some(place);
+    let preface = flow
+        .syn
+        .map(|syn| syn.wrapping_add(1).wrapping_add(seq::span(PREFACE.len())));
+    let asked = preface.is_none_or(|end| !seq::before(at.delivered, end));
+    match seq::distance(place, client_ack) {
+        0 if heard || !asked => Turn::Now,
+        0.. => Turn::Behind { place, heard },
         _ => Turn::Never,
     }
 }

@@ -156,7 +156,7 @@ fn what_the_client_sends_meanwhile_is_acknowledged_and_goes_nowhere() {
     told(&out, &conn, behind);
 }
 
-/// The SETTINGS were lost behind the gate: the server sends them again, and nothing else passes.
+/// The SETTINGS were lost behind the gate: the server sends them again.
 #[test]
 fn what_is_lost_ahead_of_a_403_comes_again() {
     let (mut gate, mut conn, before, behind) = crossing();
@@ -164,15 +164,64 @@ fn what_is_lost_ahead_of_a_403_comes_again() {
     let again = conn.answer(&mut gate, &settings);
     assert_eq!(again.len(), 1);
     assert_eq!((again[0].to, &again[0].payload), (Inbound, &settings));
-    assert_eq!(conn.answer(&mut gate, &settings), [], "new frames");
     assert_eq!(acknowledge(&mut gate, &conn, before), []);
     told(&acknowledge(&mut gate, &conn, behind), &conn, behind);
 }
 
 #[test]
-fn a_client_that_is_ahead_of_the_place_or_never_reaches_it_is_reset() {
+fn a_403_goes_behind_all_that_the_server_says_meanwhile() {
+    let (mut gate, mut conn, _, behind) = crossing();
+    conn.server_seq = behind;
+    let more = conn.answer(&mut gate, &frame(SETTINGS, 1, 0, &[]));
+    assert_eq!(more.len(), 1, "it passes");
+    assert_eq!(acknowledge(&mut gate, &conn, behind), [], "not all");
+    let all = conn.server_seq;
+    told(&acknowledge(&mut gate, &conn, all), &conn, all);
+}
+
+/// The kernel let bytes through that the engine has not seen: the client's word counts.
+#[test]
+fn a_client_that_has_more_than_the_engine_saw_is_believed() {
     let (mut gate, conn, _, behind) = crossing();
-    let out = acknowledge(&mut gate, &conn, behind.wrapping_add(9));
+    let ahead = behind.wrapping_add(9);
+    told(&acknowledge(&mut gate, &conn, ahead), &conn, ahead);
+}
+
+/// The preface has gone to the server, which has not answered yet: its SETTINGS are about to come.
+#[test]
+fn a_403_waits_for_a_server_that_was_spoken_to() {
+    let (mut gate, mut conn) = opened(&usual());
+    conn.send(&mut gate, &begin(&[]));
+    assert_eq!(conn.send(&mut gate, &request(1, "GET", "/admin", &[])), []);
+    let before = conn.server_seq;
+    assert_eq!(acknowledge(&mut gate, &conn, before), [], "not yet");
+    conn.answer(&mut gate, &frame(SETTINGS, 0, 0, &[]));
+    let behind = conn.server_seq;
+    assert_eq!(acknowledge(&mut gate, &conn, before), [], "not yet");
+    told(&acknowledge(&mut gate, &conn, behind), &conn, behind);
+}
+
+#[test]
+fn a_silent_server_is_not_waited_for_long() {
+    let (mut gate, mut conn) = opened(&usual());
+    conn.send(&mut gate, &begin(&[]));
+    let denied = request(1, "GET", "/admin", &[]);
+    let at = conn.client_seq;
+    assert_eq!(conn.send(&mut gate, &denied), []);
+    assert_eq!(conn.send_at(&mut gate, at, &denied), [], "sent again once");
+    let out = conn.send_at(&mut gate, at, &denied);
+    told(&out, &conn, conn.server_seq);
+}
+
+#[test]
+fn a_client_that_never_has_all_is_reset() {
+    let (mut gate, mut conn, ..) = crossing();
+    let at = conn.client_seq;
+    let last = (0..100).find_map(|_| {
+        let out = conn.send_at(&mut gate, at, b"again");
+        (!out.is_empty()).then_some(out)
+    });
+    let out = last.unwrap();
     assert_eq!(out.iter().filter(|o| o.is_rst()).count(), 2, "{out:?}");
 
     let (mut gate, mut conn, ..) = crossing();

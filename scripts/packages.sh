@@ -4,7 +4,7 @@
 # What the lab, the demo and the bench run.
 RUN_PACKAGES="iproute2 nftables ethtool procps util-linux nginx-light curl openssl wrk ca-certificates build-essential"
 # What the tests need on top: the pinned compiler of the BPF object, traffic tools, and other
-# implementations of HTTP: odd clients and servers, and readers to compare with.
+# implementations of HTTP, WebSocket and gRPC: odd clients and servers, and readers to compare with.
 TEST_PACKAGES="clang-14 llvm-14 iperf3 tcpdump nodejs python3 python3-cryptography python3-grpcio python3-websockets nghttp2-client nghttp2-proxy"
 
 # Installs what is missing; asks the network only then. Services that come with a package (nginx)

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 out=$(realpath "${1:-crates/l7/tests/hellos}")
 work=$(mktemp -d /var/tmp/tg-hellos-XXXXXX)
-# An unpacked Debian 13 with the packages below may be handed in; it is left as it is.
+# An unpacked Debian 13 may be handed in, to save the download; it gets what is missing, and is kept.
 root=${TOLLGATE_DEBIAN13:-$work/debian}
 packages=(curl openssl python3 ca-certificates nghttp2-client chromium firefox-esr python3-aioquic)
 namespace=tg-hellos

@@ -393,6 +393,21 @@ fn await_turn<O: Output>(
     });
 }
 
+/// The flow is forgotten before its last word had its turn: the client has gone, or has no use for it.
+pub(crate) fn forget_last_word<O: Output>(flow: &mut Flow, ctx: &mut Ctx<'_, O>) {
+    let State::Denied(refusing) = &mut flow.state else {
+        return;
+    };
+    if let Some(word) = refusing.waiting.take() {
+        let at = Position {
+            delivered: word.delivered,
+            sent: word.sent,
+            expected: word.place,
+        };
+        reset_both(flow, at, ctx);
+    }
+}
+
 /// Whether the client has everything that the server has sent.
 fn from_waiting_client(word: &mut LastWord, packet: &Packet<'_>, tcp: &TcpHeader) -> bool {
     let end = segment_end(tcp, packet.payload().len());

@@ -234,6 +234,15 @@ fn a_client_that_never_has_all_is_reset() {
 }
 
 #[test]
+fn a_client_that_has_gone_leaves_no_socket_at_the_server() {
+    let (mut gate, ..) = crossing();
+    let before = gate.kernel.out.len();
+    gate.wait(20);
+    let out = gate.kernel.out.split_off(before);
+    assert_eq!(out.len(), 2, "RST to both sides");
+}
+
+#[test]
 fn a_reset_ends_the_wait_for_both_sides() {
     for from_client in [true, false] {
         let (mut gate, conn, before, behind) = crossing();

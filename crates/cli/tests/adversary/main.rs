@@ -34,7 +34,7 @@ const HONEST_LIMIT: Duration = Duration::from_secs(60);
 fn attacks_are_held_and_honest_clients_are_served() {
     let mut range = Range::up("adversary");
     let begin = Instant::now();
-    let honest = range.honest(HONEST_LIMIT);
+    let (honest, denials) = range.honest(HONEST_LIMIT);
     let mut bad: Vec<String> = honest
         .iter()
         .map(Row::to_string)
@@ -42,7 +42,7 @@ fn attacks_are_held_and_honest_clients_are_served() {
         .zip(&honest)
         .filter_map(|(text, row)| (!row.is_served()).then_some(text))
         .collect();
-    bad.extend(range.denials());
+    bad.extend(denials);
     let (rows, records) = range.attack(ATTACKS_LIMIT);
     bad.extend(records::strays(&rows, &records));
     for row in &rows {

@@ -128,20 +128,22 @@ impl Range {
         self.dir().join(format!("records-{label}"))
     }
 
-    /// Runs the table of honest clients, which may upload as well.
-    pub fn honest(&mut self, limit: Duration) -> Vec<Row> {
+    /// Runs the table of honest clients, which may upload as well; what the agent denied them comes
+    /// with it.
+    pub fn honest(&mut self, limit: Duration) -> (Vec<Row>, Vec<String>) {
         self.bed
             .change(|bed| bed.replace("policy.yaml", &with_uploads()));
         let ca = self.bed.lab.names.ca();
         let rows = self.table("honest.py", Some(&ca), limit);
+        let denials = self.denials();
         self.records();
         self.bed.change(|bed| bed.replace("policy.yaml", POLICY));
         self.start_servers();
-        rows
+        (rows, denials)
     }
 
     /// What the agent says that it denied, but for what honest clients were meant to be denied.
-    pub fn denials(&self) -> Vec<String> {
+    fn denials(&self) -> Vec<String> {
         let output = self
             .bed
             .tollgate(&["observe", "--verdict", "denied", "-o", "json"]);

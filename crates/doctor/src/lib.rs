@@ -5,6 +5,7 @@
 //! * [`case`]: a snapshot with the path, probes and declarations that go with it
 //! * [`finding`]: what is wrong, with its evidence
 //! * [`action`]: what a repair changes, and how to change it back
+//! * [`probe`]: traffic that shows what reading cannot: what arrives, and how
 //!
 //! Reading is apart from judging: everything that touches the machine fills a [`model::Snapshot`],
 //! and the catalogue of findings is a pure function of it.
@@ -14,3 +15,4 @@ pub mod action;
 pub mod case;
 pub mod finding;
 pub mod model;
+pub mod probe;

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod bench;
 pub mod cleanup;
+pub mod conformance;
 pub mod explain;
 pub mod flows;
 pub mod inspect;
@@ -48,6 +49,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Inspect(args) => inspect::run(&args, style),
         Command::Cleanup(args) => cleanup::run(&args),
         Command::Bench(args) => bench::run(args),
+        Command::Conformance(args) => conformance::run(args, style),
         Command::Lab(args) => lab::run(args),
         Command::Version(args) => version::run(&args),
     }

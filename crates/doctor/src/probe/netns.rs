@@ -45,7 +45,7 @@ pub fn enter(netns: &Path) -> Result<(), ProbeError> {
 
 /// Addresses of the other side, at most one of each family: the given one, or of its own the first
 /// to which the endpoint has a route.
-pub(super) fn addresses(endpoint: &Path, other: &Listening) -> Result<Vec<IpAddr>, ProbeError> {
+pub fn addresses(endpoint: &Path, other: &Listening) -> Result<Vec<IpAddr>, ProbeError> {
     let own = within(&other.netns, own_addresses)?.map_err(|errno| ProbeError::Inside {
         doing: "listing addresses",
         path: other.netns.clone(),

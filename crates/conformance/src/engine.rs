@@ -1,0 +1,141 @@
+//! What stands in the path, and what is expected of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use tollgate_lab::LabError;
+use tollgate_lab::agent::AgentHandle;
+use tollgate_lab::lab::Lab;
+use tollgate_lab::names::{POD_HOST_IF, POD_V4, POD_V6};
+
+use crate::error::Result;
+
+/// Port of everything but QUIC, TCP and UDP.
+pub(crate) const PORT: u16 = 8099;
+/// Port of QUIC.
+pub(crate) const QUIC_PORT: u16 = 8443;
+/// The host that the cases ask for; Tollgate's policy lets it through by that name.
+pub(crate) const HOST: &str = "conformance.example.com";
+/// A host that the policy does not let through.
+pub(crate) const OTHER_HOST: &str = "other.example.com";
+
+/// What stands in the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// Nothing: the kernel alone; between given namespaces, whatever is there.
+    None,
+    /// The Tollgate agent under an L7 policy that lets the cases through.
+    Tollgate,
+}
+
+/// What is expected of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// It passes.
+    Pass,
+    /// It fails, for this reason.
+    Fail(&'static str),
+}
+
+impl Engine {
+    /// All of them, in the order in which they run.
+    pub const ALL: [Self; 2] = [Self::None, Self::Tollgate];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Tollgate => "tollgate",
+        }
+    }
+
+    /// What it is, in one line.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::None => "no engine in the path; between given namespaces, as it is now",
+            Self::Tollgate => "the Tollgate agent with an L7 policy",
+        }
+    }
+
+    /// What is expected of its cases.
+    pub fn expected(self) -> Expected {
+        match self {
+            Self::None | Self::Tollgate => Expected::Pass,
+        }
+    }
+}
+
+impl std::str::FromStr for Engine {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|engine| engine.name() == text);
+        found.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("no engine {text:?}; there are {names}")
+        })
+    }
+}
+
+impl std::fmt::Display for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An engine in a lab's path; dropping it takes it out.
+#[derive(Debug)]
+pub(crate) enum Running {
+    /// Nothing.
+    None,
+    /// The agent.
+    Tollgate(#[expect(dead_code, reason = "held for its drop")] AgentHandle),
+}
+
+impl Running {
+    /// Puts an engine into the path between the lab's pod and its node.
+    pub fn start(engine: Engine, lab: &Lab, tollgate: &Path) -> Result<Self> {
+        Ok(match engine {
+            Engine::None => Self::None,
+            Engine::Tollgate => {
+                let policy = write_policy(lab)?;
+                Self::Tollgate(AgentHandle::start(lab, tollgate, &policy)?)
+            }
+        })
+    }
+}
+
+/// A policy under which the cases pass by what they ask for, and nothing else does.
+fn write_policy(lab: &Lab) -> Result<PathBuf> {
+    let dir = lab.names.dir().join("conformance-policy");
+    let inventory = format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: conformance}}\n---\n\
+         apiVersion: policy.tollgate.dev/v1alpha1\nkind: Endpoint\n\
+         metadata: {{name: client, namespace: conformance, labels: {{app: client}}}}\n\
+         spec: {{interface: {POD_HOST_IF}, addresses: [{POD_V4}, \"{POD_V6}\"]}}\n"
+    );
+    let policy = format!(
+        "apiVersion: crd.antrea.io/v1beta1\nkind: ClusterNetworkPolicy\n\
+         metadata: {{name: conformance}}\nspec:\n  priority: 5\n  \
+         appliedTo: [{{podSelector: {{matchLabels: {{app: client}}}}}}]\n  egress:\n    \
+         - name: http\n      action: Allow\n      ports: [{{protocol: TCP, port: {PORT}}}]\n      \
+         l7Protocols: [{{http: {{host: {HOST}}}}}]\n    \
+         - name: quic\n      action: Allow\n      ports: [{{protocol: UDP, port: {QUIC_PORT}}}]\n      \
+         l7Protocols: [{{tls: {{sni: {HOST}}}}}]\n    \
+         - {{name: datagrams, action: Allow, ports: [{{protocol: UDP, port: {PORT}}}]}}\n    \
+         - {{name: rest, action: Reject}}\n"
+    );
+    let write = || {
+        fs::create_dir_all(&dir)?;
+        fs::write(dir.join("inventory.yaml"), inventory)?;
+        fs::write(dir.join("policy.yaml"), policy)
+    };
+    write().map_err(|source| LabError::Io {
+        doing: "writing",
+        path: dir.clone(),
+        source,
+    })?;
+    Ok(dir)
+}

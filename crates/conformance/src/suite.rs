@@ -9,6 +9,8 @@ pub const LARGE: u64 = 64 << 20;
 pub const LARGE_QUICK: u64 = 8 << 20;
 /// Bytes that all connections of a case with many move together.
 pub const SHARED: u64 = 32 << 20;
+/// The same when it has to be quick.
+pub const SHARED_QUICK: u64 = 8 << 20;
 /// Numbers of connections or streams at once.
 pub const STREAMS: [usize; 4] = [1, 4, 16, 64];
 /// The same when it has to be quick: the ends.

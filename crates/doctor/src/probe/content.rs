@@ -28,18 +28,21 @@ impl Content {
 
     /// Writes the bytes from `offset` on into a buffer.
     pub fn fill(self, offset: u64, buffer: &mut [u8]) {
-        let mut at = offset;
-        let mut rest = buffer;
-        while !rest.is_empty() {
-            let word = self.word(at / WORD as u64);
-            let skip = usize::try_from(at % WORD as u64).unwrap_or(0);
-            let n = (WORD - skip).min(rest.len());
-            let (now, later) = rest.split_at_mut(n);
-            for (to, from) in now.iter_mut().zip(word.iter().skip(skip)) {
+        let mut number = offset / WORD as u64;
+        // What the first word has behind the offset, then whole words, the last one cut.
+        let skip = usize::try_from(offset % WORD as u64).unwrap_or(0);
+        let split = ((WORD - skip) % WORD).min(buffer.len());
+        let (first, rest) = buffer.split_at_mut(split);
+        if skip > 0 {
+            for (to, from) in first.iter_mut().zip(self.word(number).iter().skip(skip)) {
                 *to = *from;
             }
-            rest = later;
-            at += n as u64;
+            number += 1;
+        }
+        for chunk in rest.chunks_mut(WORD) {
+            let word = self.word(number);
+            chunk.copy_from_slice(word.get(..chunk.len()).unwrap_or_default());
+            number += 1;
         }
     }
 

@@ -14,12 +14,13 @@ use super::{Direction, Moved, Probe, ProbeError, ProbeKind, Trouble, Way};
 
 /// How long one system call waits before the deadline and the other side are looked at again.
 const TICK: Duration = Duration::from_millis(50);
+/// Pause between two looks at what has arrived: less than a round trip on one machine.
+const PACE: Duration = Duration::from_micros(20);
 /// Size of writes of a burst: what a super-packet holds without BIG TCP (`GSO_LEGACY_MAX_SIZE`).
 const BURST_WRITE: usize = 64 << 10;
 /// Payload of a small probe.
 const SMALL: u64 = 64;
-/// Full-sized segments of an MTU probe: less than the initial congestion window of 10 (RFC 6928), so that
-/// none waits for an acknowledgement and becomes a part of something else.
+/// Full-sized segments of an MTU probe: more than one, since the first may be sent in pieces.
 const MTU_SEGMENTS: u64 = 8;
 /// Writes of a checksum probe, and bytes of each: small ones in a number that shows also a fault that
 /// strikes only some.
@@ -54,6 +55,9 @@ pub struct Job {
     pub writes: Writes,
     /// Number of writes.
     pub count: u64,
+    /// Each write waits until the one before has arrived, and so is a packet by itself; without, the kernel
+    /// joins them.
+    pub paced: bool,
 }
 
 impl Job {
@@ -63,6 +67,7 @@ impl Job {
             direction,
             writes: Writes::Of(BURST_WRITE),
             count: bytes.div_ceil(BURST_WRITE as u64).max(1),
+            paced: false,
         }
     }
 
@@ -78,6 +83,7 @@ impl Job {
             direction: probe.direction,
             writes,
             count,
+            paced: true,
         }
     }
 }
@@ -191,6 +197,7 @@ struct Shared {
     deadline: Instant,
     done: AtomicBool,
     sent: AtomicU64,
+    received: AtomicU64,
 }
 
 impl Shared {
@@ -224,6 +231,12 @@ fn exchange(
         deadline,
         done: AtomicBool::new(false),
         sent: AtomicU64::new(0),
+        received: AtomicU64::new(0),
+    };
+    let payload = Payload {
+        write,
+        total,
+        paced: job.paced,
     };
     let begin = Instant::now();
     let moved = std::thread::scope(|scope| {
@@ -233,14 +246,14 @@ fn exchange(
                 let head = request(way, "POST", Some(total));
                 scope.spawn(move || {
                     let _ = send(client, head.as_bytes(), shared)
-                        .and_then(|()| send_payload(client, write, total, shared));
+                        .and_then(|()| send_payload(client, payload, shared));
                 });
                 receive(server, total, shared)
             }
             Direction::Inbound => {
                 let head = request(way, "GET", None);
                 scope.spawn(move || {
-                    let _ = answer(server, write, total, shared);
+                    let _ = answer(server, payload, shared);
                 });
                 send(client, head.as_bytes(), shared)
                     .map_err(|e| Trouble::Failed(broken(&e)))
@@ -298,22 +311,36 @@ fn request(way: &Way<'_>, method: &str, length: Option<u64>) -> String {
     )
 }
 
-/// The other side of an inbound transfer: reads the request, answers with the payload.
-fn answer(stream: &TcpStream, write: usize, total: u64, shared: &Shared) -> io::Result<()> {
-    read_head(stream, shared)?;
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {total}\r\n\r\n");
-    send(stream, head.as_bytes(), shared)?;
-    send_payload(stream, write, total, shared)
+/// What is written.
+#[derive(Clone, Copy)]
+struct Payload {
+    write: usize,
+    total: u64,
+    paced: bool,
 }
 
-fn send_payload(stream: &TcpStream, write: usize, total: u64, shared: &Shared) -> io::Result<()> {
+/// The other side of an inbound transfer: reads the request, answers with the payload.
+fn answer(stream: &TcpStream, payload: Payload, shared: &Shared) -> io::Result<()> {
+    read_head(stream, shared)?;
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+        payload.total
+    );
+    send(stream, head.as_bytes(), shared)?;
+    send_payload(stream, payload, shared)
+}
+
+fn send_payload(stream: &TcpStream, payload: Payload, shared: &Shared) -> io::Result<()> {
     let content = Content::new(SEED);
-    let mut buffer = vec![0; write];
+    let mut buffer = vec![0; payload.write];
     let mut at = 0;
-    while at < total {
+    while at < payload.total {
         content.fill(at, &mut buffer);
         send_counted(stream, &buffer, shared, &shared.sent)?;
-        at += write as u64;
+        at += payload.write as u64;
+        while payload.paced && shared.received.load(Ordering::Relaxed) < at && !shared.over() {
+            std::thread::sleep(PACE);
+        }
     }
     Ok(())
 }
@@ -375,6 +402,7 @@ fn receive_all(mut stream: &TcpStream, total: u64, shared: &Shared) -> Result<Ar
         fault: None,
     };
     arrived.take(content, &rest, &mut scratch);
+    shared.received.store(arrived.bytes, Ordering::Relaxed);
     let mut buffer = vec![0; READ];
     while arrived.bytes < total && arrived.fault.is_none() && !shared.over() {
         match stream.read(&mut buffer) {
@@ -383,6 +411,7 @@ fn receive_all(mut stream: &TcpStream, total: u64, shared: &Shared) -> Result<Ar
             Err(e) if waits(&e) => {}
             Err(e) => arrived.fault = Some(broken(&e)),
         }
+        shared.received.store(arrived.bytes, Ordering::Relaxed);
     }
     Ok(arrived)
 }

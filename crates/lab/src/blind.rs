@@ -124,6 +124,8 @@ pub struct StageResult {
     pub truncated: u64,
     /// The large download's connection was made, in every round.
     pub connected: bool,
+    /// The rates of the rounds, in their order.
+    pub samples: Vec<f64>,
     /// What was set up.
     pub setting: &'static str,
     /// Why it goes as it goes.
@@ -151,6 +153,7 @@ impl StageResult {
             retransmits_outside,
             truncated: sum(|facts| facts.truncated),
             connected: plays.iter().all(|facts| facts.connected),
+            samples: rates,
             setting: stage.setting(),
             explanation: stage.explanation(),
         }
@@ -308,6 +311,7 @@ mod tests {
         let plays = [facts(1.0, true), facts(9.0, true), facts(2.0, false)];
         let result = StageResult::of(Stage::BlindPodTxOff, &plays);
         assert_eq!(result.gbit_per_s, 2.0);
+        assert_eq!(result.samples, [1.0, 9.0, 2.0]);
         assert!(!result.small_request_ok && result.connected);
         assert_eq!((result.emsgsize, result.checksum_errors), (6, 21));
         assert_eq!((result.retransmits, result.retransmits_outside), (33, 15));

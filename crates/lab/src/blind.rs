@@ -170,6 +170,9 @@ pub fn run(options: &BlindOptions) -> Result<BlindReport> {
         let text = "at least one round of at least one second is needed";
         return Err(LabError::Usage(text.into()));
     }
+    if let Engine::Suricata { root } = &options.engine {
+        suricata::Suricata::check(root)?;
+    }
     let progress = Progress::new();
     progress.step("making the lab: pod, node with gateway and engine ports, external host");
     let lab = lab::up(&UpOptions {

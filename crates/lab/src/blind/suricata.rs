@@ -48,19 +48,26 @@ pub struct SuricataCounters {
 }
 
 impl Suricata {
+    /// Looks whether a directory has what is needed.
+    ///
+    /// # Errors
+    /// [`LabError::Usage`]: it has not.
+    pub fn check(root: &Path) -> Result<()> {
+        if root.join(PROGRAM).is_file() {
+            return Ok(());
+        }
+        let root = root.display();
+        Err(LabError::Usage(format!(
+            "{root}: there is no {PROGRAM}; `scripts/suricata-chroot.sh {root}` puts it there"
+        )))
+    }
+
     /// Starts it between the engine's ports and waits until it captures. `root` is a directory with
     /// a system that has Suricata, e.g. of `scripts/suricata-chroot.sh`.
     ///
     /// # Errors
-    /// There is none in `root`, or it does not start; the error has the end of its log.
+    /// It does not start; the error has the end of its log.
     pub fn start(lab: &Lab, root: &Path) -> Result<Suricata> {
-        if !root.join(PROGRAM).is_file() {
-            return Err(LabError::Usage(format!(
-                "{}: there is no {PROGRAM}; `scripts/suricata-chroot.sh {}` puts it there",
-                root.display(),
-                root.display()
-            )));
-        }
         let inside = PathBuf::from("/run/tollgate-lab").join(&lab.info.name);
         let dir = root.join(inside.strip_prefix("/").unwrap_or(&inside));
         fs::create_dir_all(&dir).doing("creating", &dir)?;

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use quick_junit::Report;
+use quick_junit::{Report, TestCaseStatus};
 use serde_json::Value;
 use tollgate_lab::lab::{self, Lab, Place, UpOptions};
 use tollgate_lab::run::{Cmd, Output};
@@ -64,6 +64,46 @@ fn in_its_own_lab_without_an_engine_and_with_tollgate_all_passes() {
         for suite in ["large", "mtu", "quic", "checksum"] {
             let count = verdicts.iter().filter(|v| v[0] == engine && v[1] == suite);
             assert_eq!(count.count(), 4, "{engine} {suite}");
+        }
+    }
+    a_blind_engine_fails_as_expected();
+}
+
+/// In the same test: its lab has the same name.
+fn a_blind_engine_fails_as_expected() {
+    let dir = tempfile::tempdir().unwrap();
+    let junit = dir.path().join("junit.xml").display().to_string();
+    let args = [
+        "--engine", "blind", "--suite", "checksum", "--junit", &junit, "-o", "json",
+    ];
+    let output = conformance(&args);
+    assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
+    let report = json(&output);
+    for [engine, suite, case, verdict] in verdicts(&report) {
+        assert_eq!(
+            verdict, "fails-as-expected",
+            "{engine} {suite} {case}: {report:#}"
+        );
+    }
+    for case in report["cases"].as_array().unwrap() {
+        let counters = case["counters_to"].as_object().unwrap();
+        let wrong = counters.keys().any(|name| name.ends_with(":InCsumErrors"));
+        assert!(wrong, "{case:#}");
+    }
+    let read = Report::deserialize_from_str(&std::fs::read_to_string(&junit).unwrap()).unwrap();
+    assert_eq!((read.tests, read.failures, read.errors), (4, 0, 0));
+    for case in &read.test_suites[0].test_cases {
+        match &case.status {
+            TestCaseStatus::Skipped {
+                message: Some(message),
+                ..
+            } => {
+                assert!(
+                    message.as_str().starts_with("fails as expected: "),
+                    "{message:?}"
+                );
+            }
+            other => panic!("{other:?}"),
         }
     }
 }

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use tollgate_lab::LabError;
 use tollgate_lab::agent::AgentHandle;
-use tollgate_lab::lab::Lab;
-use tollgate_lab::names::{POD_HOST_IF, POD_V4, POD_V6};
+use tollgate_lab::blind::BlindEngine;
+use tollgate_lab::lab::{Lab, Place as LabPlace};
+use tollgate_lab::names::{INNER_IF, NODE_POD_V4, NODE_POD_V6, POD_HOST_IF, POD_V4, POD_V6};
+use tollgate_lab::run::Cmd;
 
 use crate::error::Result;
 
@@ -20,12 +22,24 @@ pub(crate) const HOST: &str = "conformance.example.com";
 /// A host that the policy does not let through.
 pub(crate) const OTHER_HOST: &str = "other.example.com";
 
+/// Why nothing passes the blind engine while offloads are on: the very first packet has a checksum that is
+/// to be filled in later, and nobody does.
+const BLIND: &str =
+    "a blind engine loses that checksums are still to be filled in, and cannot send super-packets";
+/// The node's interface towards the pod while the blind engine stands between.
+const GATEWAY_IF: &str = "gw0";
+/// Its other end: the engine's port.
+const GATEWAY_PORT: &str = "gw0-port";
+
 /// What stands in the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
     /// Nothing: the kernel alone; between given namespaces, whatever is there.
     None,
+    /// An inline engine that copies frames by AF_PACKET without their virtio-net header, as many do: it loses
+    /// what the kernel knew about them.
+    Blind,
     /// The Tollgate agent under an L7 policy that lets the cases through.
     Tollgate,
 }
@@ -41,12 +55,13 @@ pub enum Expected {
 
 impl Engine {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 2] = [Self::None, Self::Tollgate];
+    pub const ALL: [Self; 3] = [Self::None, Self::Blind, Self::Tollgate];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Blind => "blind",
             Self::Tollgate => "tollgate",
         }
     }
@@ -55,6 +70,9 @@ impl Engine {
     pub fn describe(self) -> &'static str {
         match self {
             Self::None => "no engine in the path; between given namespaces, as it is now",
+            Self::Blind => {
+                "an inline engine that is blind to offloads (AF_PACKET without virtio-net header)"
+            }
             Self::Tollgate => "the Tollgate agent with an L7 policy",
         }
     }
@@ -63,6 +81,7 @@ impl Engine {
     pub fn expected(self) -> Expected {
         match self {
             Self::None | Self::Tollgate => Expected::Pass,
+            Self::Blind => Expected::Fail(BLIND),
         }
     }
 }
@@ -90,6 +109,8 @@ impl std::fmt::Display for Engine {
 pub(crate) enum Running {
     /// Nothing.
     None,
+    /// The copier.
+    Blind(#[expect(dead_code, reason = "held for its drop")] BlindEngine),
     /// The agent.
     Tollgate(#[expect(dead_code, reason = "held for its drop")] AgentHandle),
 }
@@ -99,12 +120,60 @@ impl Running {
     pub fn start(engine: Engine, lab: &Lab, tollgate: &Path) -> Result<Self> {
         Ok(match engine {
             Engine::None => Self::None,
+            Engine::Blind => Self::Blind(insert_copier(lab, tollgate)?),
             Engine::Tollgate => {
                 let policy = write_policy(lab)?;
                 Self::Tollgate(AgentHandle::start(lab, tollgate, &policy)?)
             }
         })
     }
+}
+
+/// Moves the node's addresses behind the copier: `pod eth0 -- tgp0 [copier] gw0-port -- gw0`.
+fn insert_copier(lab: &Lab, tollgate: &Path) -> Result<BlindEngine> {
+    let mtu = lab.info.pod_mtu;
+    let node = &lab.names.node;
+    let mut lines = vec![
+        format!("ip link add {GATEWAY_IF} mtu {mtu} type veth peer name {GATEWAY_PORT} mtu {mtu}"),
+        format!("ip addr flush dev {POD_HOST_IF}"),
+    ];
+    for port in [POD_HOST_IF, GATEWAY_PORT] {
+        lines.push(format!("sysctl -qw net.ipv6.conf.{port}.disable_ipv6=1"));
+    }
+    lines.extend([
+        format!("ip link set {GATEWAY_PORT} up"),
+        format!("ip link set {GATEWAY_IF} up"),
+        format!("ip addr add {NODE_POD_V4}/24 dev {GATEWAY_IF}"),
+        format!("ip addr add {NODE_POD_V6}/64 dev {GATEWAY_IF} nodad"),
+    ]);
+    for line in lines {
+        Cmd::line(&line).in_netns(node).run()?;
+    }
+    let dir = lab.names.dir();
+    Ok(BlindEngine::start(
+        tollgate,
+        node,
+        POD_HOST_IF,
+        GATEWAY_PORT,
+        &dir,
+    )?)
+}
+
+/// Does something while nothing is left to be filled in or cut later, the usual way round for blind
+/// engines, at the endpoint and at the node's gateway.
+pub(crate) fn without_offloads<T>(lab: &Lab, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let switch = |words: &str| -> Result<()> {
+        for (place, dev) in [(LabPlace::Pod, INNER_IF), (LabPlace::Node, GATEWAY_IF)] {
+            lab.at(place, Cmd::line(&format!("ethtool -K {dev} {words}")))
+                .run()?;
+        }
+        Ok(())
+    };
+    switch("tx off")?;
+    let done = work();
+    // Segmentation follows by itself when checksums are on again.
+    switch("tx on")?;
+    done
 }
 
 /// A policy under which the cases pass by what they ask for, and nothing else does.

@@ -9,7 +9,7 @@ use tollgate_doctor::case::{Direction, ProbeKind, ProbeOutcome, Transport};
 use tollgate_doctor::probe::tcp::{Job, parallel};
 use tollgate_doctor::probe::{Limits, Listening, Probe, Trouble, Way, counters, netns};
 
-use crate::engine::{HOST, OTHER_HOST, PORT, QUIC_PORT};
+use crate::engine::{HOST, PORT, QUIC_PORT};
 use crate::error::Result;
 use crate::quic;
 use crate::suite::{Case, Check};
@@ -21,7 +21,7 @@ const BURST: u64 = 4 << 20;
 /// Time of a transfer: at a twentieth of a Gbit/s, still enough for the large one.
 const TRANSFER_TIME: Duration = Duration::from_secs(12);
 /// Without an engine that keeps offloads, transfers stall: no need to wait so long to see it.
-const DOOMED_TIME: Duration = Duration::from_secs(3);
+const DOOMED_TIME: Duration = Duration::from_secs(2);
 
 /// Two sides.
 #[derive(Debug)]
@@ -161,14 +161,13 @@ impl Sides {
         )))
     }
 
-    /// What happens to a request for a host that the policy does not let through, over the first
-    /// address; `None` if it passes.
-    pub fn refusal(&self) -> Result<Option<ProbeOutcome>> {
+    /// A small exchange over the first address, for a host.
+    pub fn small(&self, host: &str) -> Result<ProbeOutcome> {
         let Some(&address) = self.addresses.first() else {
-            return Ok(None);
+            return Ok(ProbeOutcome::NotRun("no address".to_owned()));
         };
         let way = Way {
-            host: OTHER_HOST.to_owned(),
+            host: host.to_owned(),
             ..self.way(address, PROBE_TIME)
         };
         let small = Probe {
@@ -177,8 +176,7 @@ impl Sides {
             ipv6: address.is_ipv6(),
             direction: Direction::Inbound,
         };
-        let outcome = way.send(small)?.outcome;
-        Ok((outcome != ProbeOutcome::Passed).then_some(outcome))
+        Ok(way.send(small)?.outcome)
     }
 }
 

@@ -9,7 +9,7 @@ use tollgate_lab::interrupt;
 use tollgate_lab::lab::{self, Lab, UpOptions};
 use tollgate_lab::progress::Progress;
 
-use crate::engine::{Engine, Expected, Running};
+use crate::engine::{Engine, Expected, HOST, OTHER_HOST, Running, without_offloads};
 use crate::error::{ConformanceError, Result};
 use crate::place::{Done, Sides};
 use crate::report::{CaseResult, Report, Verdict};
@@ -172,21 +172,32 @@ impl Round<'_> {
         let path = |netns: &str| Path::new("/run/netns").join(netns);
         let mut sides = Sides::new(&path(&lab.names.pod), &path(&lab.names.out))?;
         sides.doomed = self.engine.expected() != Expected::Pass;
-        self.in_path(&sides)?;
+        self.in_path(lab, &sides)?;
         let cases = self.suites.iter().flat_map(|&s| cases(s, self.quick));
         cases
             .map(|case| play(self.engine, Some(self.mtus), &sides, &case, progress))
             .collect()
     }
 
-    /// A policy that refuses nothing would prove nothing.
-    fn in_path(&self, sides: &Sides) -> Result<()> {
-        if self.engine != Engine::Tollgate || sides.refusal()?.is_some() {
-            return Ok(());
-        }
+    /// Controls: an engine that is not there would look like none, and one that does not work at all
+    /// like a blind one.
+    fn in_path(&self, lab: &Lab, sides: &Sides) -> Result<()> {
+        let why = match self.engine {
+            Engine::None => return Ok(()),
+            Engine::Tollgate => match sides.small(OTHER_HOST)? {
+                ProbeOutcome::Passed => "a request that its policy refuses was answered".to_owned(),
+                _ => return Ok(()),
+            },
+            Engine::Blind => match without_offloads(lab, || sides.small(HOST))? {
+                ProbeOutcome::Passed => return Ok(()),
+                ProbeOutcome::Failed(why) | ProbeOutcome::NotRun(why) => {
+                    format!("without offloads it should let a small exchange through, but {why}")
+                }
+            },
+        };
         Err(ConformanceError::NotInPath {
             engine: self.engine.name(),
-            why: "a request that its policy refuses was answered".to_owned(),
+            why,
         })
     }
 }
@@ -230,6 +241,9 @@ fn with_checksums(outcome: ProbeOutcome, sides: [&Counters; 2]) -> ProbeOutcome 
         ProbeOutcome::Passed if wrong > 0 => ProbeOutcome::Failed(format!(
             "everything arrived, but {wrong} packets came with a wrong checksum"
         )),
+        ProbeOutcome::Failed(why) if wrong > 0 && !why.contains("checksum") => {
+            ProbeOutcome::Failed(format!("{why}; {wrong} packets came with a wrong checksum"))
+        }
         other => other,
     }
 }
@@ -238,9 +252,7 @@ fn judge(expected: Expected, outcome: ProbeOutcome) -> (Verdict, Option<String>)
     match (expected, outcome) {
         (Expected::Pass, ProbeOutcome::Passed) => (Verdict::Passed, None),
         (Expected::Pass, ProbeOutcome::Failed(why)) => (Verdict::Failed, Some(why)),
-        (Expected::Fail(reason), ProbeOutcome::Failed(why)) => {
-            (Verdict::FailsAsExpected, Some(format!("{why} ({reason})")))
-        }
+        (Expected::Fail(_), ProbeOutcome::Failed(why)) => (Verdict::FailsAsExpected, Some(why)),
         (Expected::Fail(reason), ProbeOutcome::Passed) => (
             Verdict::PassesUnexpectedly,
             Some(format!("expected to fail: {reason}")),

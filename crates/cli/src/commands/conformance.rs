@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use tollgate_conformance::engine::Expected;
 use tollgate_conformance::suite::{cases, mtus};
 use tollgate_conformance::{
     CaseResult, ConformanceError, Engine, LAB_NAME, Options, Place, Report, Suite, Verdict,
@@ -144,7 +145,14 @@ fn render(report: &Report, style: Style) -> String {
     let counts: Vec<String> = counts
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
-    format!("{rows}\n\n{}: {}", report.place, counts.join(", "))
+    let mut text = format!("{rows}\n\n{}: {}", report.place, counts.join(", "));
+    for engine in Engine::ALL {
+        let ran = report.cases.iter().any(|case| case.engine == engine);
+        if let (true, Expected::Fail(reason)) = (ran, engine.expected()) {
+            text.push_str(&format!("\n{engine} is expected to fail: {reason}"));
+        }
+    }
+    text
 }
 
 /// What there is.

@@ -30,6 +30,8 @@ const BLIND: &str =
 const GATEWAY_IF: &str = "gw0";
 /// Its other end: the engine's port.
 const GATEWAY_PORT: &str = "gw0-port";
+/// Answers no ARP request at all (Documentation/networking/ip-sysctl.rst).
+const NO_ARP: u8 = 8;
 
 /// What stands in the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -138,7 +140,10 @@ fn insert_copier(lab: &Lab, tollgate: &Path) -> Result<BlindEngine> {
         format!("ip addr flush dev {POD_HOST_IF}"),
     ];
     for port in [POD_HOST_IF, GATEWAY_PORT] {
-        lines.push(format!("sysctl -qw net.ipv6.conf.{port}.disable_ipv6=1"));
+        // The ports are no hosts: answering the pod's ARP, they would lead its packets past the engine.
+        lines.push(format!(
+            "sysctl -qw net.ipv6.conf.{port}.disable_ipv6=1 net.ipv4.conf.{port}.arp_ignore={NO_ARP}"
+        ));
     }
     lines.extend([
         format!("ip link set {GATEWAY_PORT} up"),

@@ -412,7 +412,7 @@ fn what_a_packet_filter_refuses_says_nothing_about_the_way() {
 
 /// A web server that knows nothing of ranges: the probe has to stop reading by itself.
 const SERVER: &str = "
-import http.server
+import http.server, ssl, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     def head(self):
         self.send_response(200)
@@ -426,9 +426,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(bytes(1 << 20))
         except OSError:
             pass
+    def do_PUT(self):
+        left = int(self.headers['Content-Length'])
+        while left > 0:
+            left -= len(self.rfile.read(min(left, 1 << 16)))
+        self.send_response(405)
+        self.end_headers()
     def log_message(self, *args):
         pass
 server = http.server.ThreadingHTTPServer(('192.0.2.10', 8080), Handler)
+if len(sys.argv) > 1:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[1], sys.argv[2])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
 print('ready', flush=True)
 server.serve_forever()
 ";
@@ -470,4 +480,44 @@ fn a_url_is_probed_within_bounds() {
     .unwrap();
     assert_eq!(results[0].outcome, ProbeOutcome::Passed);
     assert!(failures(&results, Gso, Tcp)[0].contains("nothing moved"));
+}
+
+#[test]
+fn a_url_with_tls_is_probed_by_whose_certificates_are_believed() {
+    let mut bed = Bed::routed("tls");
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let (cert, key) = (file("cert.pem"), file("key.pem"));
+    bed.sh(&format!(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=probe \
+         -addext subjectAltName=IP:192.0.2.10 -addext basicConstraints=critical,CA:FALSE \
+         -keyout {key} -out {cert} 2>/dev/null"
+    ));
+    bed.background("out", &["python3", "-u", "-c", SERVER, &cert, &key]);
+    let with = |trust, upload| {
+        let url = "https://192.0.2.10:8080/big".to_owned();
+        let other = OtherSide::Web(Web { url, trust, upload });
+        let plan = ProbePlan {
+            other,
+            ipv6: vec![false],
+            ..bed.plan()
+        };
+        run(&plan).unwrap()
+    };
+    // Uploads only where they are allowed; the server's 405 says that they arrived.
+    let results = with(Trust::Authority(cert.clone().into()), true);
+    all_passed(&results);
+    assert_eq!(results.len(), 4);
+    let sent = results
+        .iter()
+        .find(|r| r.kind == Gso && r.direction == Outbound);
+    assert_eq!(sent.unwrap().sent, 4 << 20);
+    let results = with(Trust::Anyone, false);
+    all_passed(&results);
+    assert_eq!(results.len(), 2);
+    for result in with(Trust::System, false) {
+        let stranger =
+            matches!(&result.outcome, ProbeOutcome::NotRun(why) if why.starts_with("TLS: "));
+        assert!(stranger, "{result:#?}");
+    }
 }

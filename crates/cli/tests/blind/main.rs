@@ -66,6 +66,29 @@ fn works(stage: &Value) -> bool {
     stage["small_request_ok"].as_bool().unwrap()
 }
 
+fn samples(stages: &[Value], name: &str) -> Vec<f64> {
+    let samples = stage(stages, name)["samples"].as_array().unwrap();
+    samples.iter().filter_map(Value::as_f64).collect()
+}
+
+/// A stage's transfer collapses, compared with the one without an engine: by these stages, or by the
+/// medians of more plays of the same.
+fn collapses(name: &str, stages: &[Value]) {
+    let mut free = samples(stages, "no-engine");
+    let mut broken = samples(stages, name);
+    for _ in 0..RUNS {
+        if median(&broken).unwrap() < COLLAPSED * median(&free).unwrap() {
+            return;
+        }
+        let rounds = ROUNDS.to_string();
+        let args = ["--stage", "no-engine", "--stage", name, "--rounds", &rounds];
+        let stages = play("bl-story", &args);
+        free.extend(samples(&stages, "no-engine"));
+        broken.extend(samples(&stages, name));
+    }
+    panic!("{name}: {broken:?} of {free:?}");
+}
+
 #[test]
 fn each_setting_breaks_what_it_is_said_to_break() {
     let stages = play("bl-story", &["--seconds", "4"]);
@@ -118,7 +141,7 @@ fn each_setting_breaks_what_it_is_said_to_break() {
     assert!(works(workaround), "{workaround}");
     let losses = count(workaround, "emsgsize") + count(workaround, "checksum_errors");
     assert_eq!(losses, 0, "{workaround}");
-    assert!(rate(workaround) > 10.0 * rate(pod_off), "{workaround}");
+    assert!(rate(workaround) > 3.0 * rate(pod_off), "{workaround}");
 
     let tollgate = stage(&stages, "tollgate");
     assert!(works(tollgate), "{tollgate}");
@@ -138,13 +161,9 @@ fn tollgate_in_the_same_place_keeps_the_speed() {
         let args = ["--stage", "no-engine", "--stage", "tollgate"];
         let args = [&args[..], &["--rounds", &rounds, "--outside", outside]].concat();
         let stages = play("bl-ratio", &args);
-        let samples = |name| -> Vec<f64> {
-            let samples = stage(&stages, name)["samples"].as_array().unwrap();
-            samples.iter().filter_map(Value::as_f64).collect()
-        };
         // Ratios of neighbours, so that both kinds can stand in one median.
-        free.extend(samples("no-engine"));
-        governed.extend(samples("tollgate"));
+        free.extend(samples(&stages, "no-engine"));
+        governed.extend(samples(&stages, "tollgate"));
         let ratios: Vec<f64> = governed.iter().zip(&free).map(|(g, f)| g / f).collect();
         assert_eq!(ratios.len(), (run + 1) * ROUNDS);
         ratio = median(&ratios).unwrap();

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use tollgate_engine::limits::Limits as EngineLimits;
 use tollgate_engine::names::Resolvers;
 
+use crate::offloads::config::Offloads;
+
 /// Where the agent looks for a configuration file if none is named; it need not exist.
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/tollgate/agent.yaml";
 
@@ -117,6 +119,11 @@ pub struct Limits {
     pub held_bytes_per_flow: usize,
     /// Judged but unacknowledged bytes remembered for one flow.
     pub kept_bytes_per_flow: usize,
+    /// Bytes of memory of what one worker judges, for all flows: unfinished heads and hellos, judged bytes
+    /// that are remembered, facts.
+    pub judged_bytes: usize,
+    /// Of those, what the flows of one endpoint may take.
+    pub judged_bytes_per_endpoint: usize,
     /// Fragmented packets that one worker remembers.
     pub fragments: usize,
     /// Seconds without a packet after which a TCP flow is forgotten.
@@ -140,6 +147,8 @@ impl Default for Limits {
             held_bytes: engine.held_bytes,
             held_bytes_per_flow: engine.held_bytes_per_flow,
             kept_bytes_per_flow: engine.kept_bytes_per_flow,
+            judged_bytes: engine.judged_bytes,
+            judged_bytes_per_endpoint: engine.judged_bytes_per_endpoint,
             fragments: engine.fragments,
             tcp_idle_seconds: engine.tcp_idle.as_secs(),
             datagram_idle_seconds: engine.datagram_idle.as_secs(),
@@ -159,6 +168,8 @@ impl Limits {
             held_bytes_per_flow: self.held_bytes_per_flow,
             held_bytes: self.held_bytes,
             kept_bytes_per_flow: self.kept_bytes_per_flow,
+            judged_bytes: self.judged_bytes,
+            judged_bytes_per_endpoint: self.judged_bytes_per_endpoint,
             fragments: self.fragments,
             tcp_idle: Duration::from_secs(self.tcp_idle_seconds),
             datagram_idle: Duration::from_secs(self.datagram_idle_seconds),
@@ -214,6 +225,7 @@ struct ConfigFile {
     node_addresses: Option<Vec<IpAddr>>,
     dns: Option<Dns>,
     limits: Option<Limits>,
+    offloads: Option<Offloads>,
     log_level: Option<String>,
     log_format: Option<LogFormat>,
 }
@@ -273,6 +285,8 @@ pub struct Config {
     pub dns: Dns,
     /// Bounds on what traffic can make the agent hold.
     pub limits: Limits,
+    /// Offload state to keep.
+    pub offloads: Offloads,
     /// Directives of the agent's own log, as `tracing_subscriber::EnvFilter` reads them.
     pub log_level: String,
     /// Shape of the agent's own log.
@@ -371,6 +385,7 @@ fn merge(file: ConfigFile, flags: Overrides) -> Result<Config, ConfigError> {
         node_addresses: file.node_addresses.unwrap_or_default(),
         dns: file.dns.unwrap_or_default(),
         limits: file.limits.unwrap_or_default(),
+        offloads: file.offloads.unwrap_or_default(),
         log_level: flags
             .log_level
             .or(file.log_level)
@@ -448,6 +463,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     check_dns(&config.dns)?;
     check_limits(&config.limits)?;
+    config.offloads.check()?;
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log_level) {
         let message = format!(
             "`{}` is no log level: {error}; use error, warn, info, debug or trace",
@@ -504,7 +520,9 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     const MIN_PER_FLOW: u64 = 64 << 10;
     /// Below it, keep-alive probes and slow human beings lose their flows.
     const MIN_IDLE: u64 = 10;
-    let at_least: [(&'static str, u64, u64); 11] = [
+    /// One flow gets a 1024th of what is left: with less than this not even two full segments.
+    const MIN_JUDGED: u64 = 16 << 20;
+    let at_least: [(&'static str, u64, u64); 13] = [
         ("limits.flowsPerWorker", limits.flows_per_worker as u64, 1),
         (
             "limits.flowsPerEndpoint",
@@ -530,6 +548,12 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
             "limits.keptBytesPerFlow",
             limits.kept_bytes_per_flow as u64,
             MIN_PER_FLOW,
+        ),
+        ("limits.judgedBytes", limits.judged_bytes as u64, MIN_JUDGED),
+        (
+            "limits.judgedBytesPerEndpoint",
+            limits.judged_bytes_per_endpoint as u64,
+            MIN_JUDGED,
         ),
         ("limits.fragments", limits.fragments as u64, 1),
         ("limits.tcpIdleSeconds", limits.tcp_idle_seconds, MIN_IDLE),
@@ -653,6 +677,14 @@ mod tests {
                 "limits.heldBytes: 1 is too small",
             ),
             (
+                "limits: {judgedBytes: 1000}\n",
+                "limits.judgedBytes: 1000 is too small",
+            ),
+            (
+                "limits: {judgedBytesPerEndpoint: 0}\n",
+                "limits.judgedBytesPerEndpoint: 0 is too small",
+            ),
+            (
                 "limits: {flowsPerWorker: 0}\n",
                 "limits.flowsPerWorker: 0 is too small",
             ),
@@ -666,6 +698,32 @@ mod tests {
             (
                 "dns: {minTtlSeconds: 86401}\n",
                 "dns.minTtlSeconds: 86401 is too much",
+            ),
+            ("offloads: {disableTXChecksum: true}\n", "agent.yaml:1:"),
+            (
+                "offloads: {antreaAgentConf: a.conf}\n",
+                "offloads.antreaAgentConf: `a.conf` is no absolute path",
+            ),
+            (
+                "offloads: {interfaces: [{match: 'a/b', mtu: 1500}]}\n",
+                "offloads.interfaces.match: entry 1: `a/b` is no interface name",
+            ),
+            ("offloads: {interfaces: [{mtu: 1500}]}\n", "match"),
+            (
+                "offloads: {interfaces: [{match: gw0}]}\n",
+                "offloads.interfaces.features: entry 1: neither",
+            ),
+            (
+                "offloads: {interfaces: [{match: gw0, features: {TSO on: true}}]}\n",
+                "offloads.interfaces.features: entry 1: `TSO on`",
+            ),
+            (
+                "offloads: {interfaces: [{match: a, mtu: 9}, {match: b, mtu: 70000}]}\n",
+                "offloads.interfaces.mtu: entry 1: 9 is no MTU",
+            ),
+            (
+                "offloads: {interfaces: [{match: a, place: pod, mtu: 1500}]}\n",
+                "agent.yaml:1:",
             ),
         ] {
             let error = parse_alone(text).unwrap_err().to_string();

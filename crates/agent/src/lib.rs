@@ -21,6 +21,7 @@ pub mod logging;
 pub mod memory;
 pub mod metrics;
 pub mod name_memory;
+pub mod offloads;
 pub mod policy_loop;
 pub mod privileges;
 pub mod record;

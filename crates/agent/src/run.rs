@@ -30,6 +30,7 @@ use crate::kernel::live::LiveKernel;
 use crate::memory::{self, Memory};
 use crate::metrics::{self, EventMetrics};
 use crate::name_memory;
+use crate::offloads;
 use crate::policy_loop::PolicyLoop;
 use crate::record::Recorder;
 use crate::sources::LoadError;
@@ -106,6 +107,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         PolicyLoop::start(Arc::clone(&state), Endpoints::default()).map_err(policy_error)?;
     let doors = Doors::open(&state.config).await?;
     let tap = open_datapath(&state, &mut policy)?;
+    offloads::start(&state).map_err(RunError::system("starting to keep the declared offloads"))?;
     // Everything that needs more is open now. Threads started from here on have no more either.
     caps::drop_unneeded()?;
     let watch = watch_policy(&state)?;

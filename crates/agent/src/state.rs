@@ -54,6 +54,8 @@ pub struct State {
     pub names: Arc<NameTable>,
     /// The workers, once they run.
     pub workers: OnceLock<Vec<WorkerHandle>>,
+    /// What the keeper of offloads shows.
+    pub offloads: crate::offloads::Shown,
     /// Whether an earlier agent's maps were taken over.
     pub adopted: AtomicBool,
     /// Set-up is complete.
@@ -77,6 +79,7 @@ impl State {
             endpoints: ArcSwap::default(),
             kernel: Mutex::default(),
             workers: OnceLock::new(),
+            offloads: crate::offloads::Shown::default(),
             adopted: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             rejected: AtomicU64::new(0),
@@ -205,6 +208,12 @@ impl State {
                 forgotten,
             ),
             reading(
+                "offload_drift",
+                "Declared offload state that somebody else changed and that was put back.",
+                Counter,
+                self.offloads.drift.load(Ordering::Relaxed),
+            ),
+            reading(
                 "workers_lost",
                 "Worker threads that ended without being told to.",
                 Counter,
@@ -265,6 +274,7 @@ impl State {
                 log_writable: self.hub.log_writable(),
                 dropped: self.events.dropped(),
             },
+            offloads: self.offloads.status.load().as_ref().clone(),
         }
     }
 
@@ -315,6 +325,10 @@ impl State {
                     endpoint.name()
                 ));
             }
+        }
+        if let Some(offloads) = self.offloads.status.load().as_ref() {
+            let problems = offloads.problems.iter();
+            warnings.extend(problems.map(|problem| format!("offloads: {problem}")));
         }
         if !self.hub.log_writable() {
             warnings.push("verdict log: the last write failed".to_owned());

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    agent, bench, cleanup, conformance, explain, flows, inspect, lab, lint, observe, policies,
-    status, version,
+    agent, bench, check, cleanup, conformance, explain, flows, inspect, lab, lint, observe,
+    policies, status, version,
 };
 use crate::output::Colour;
 
@@ -32,6 +32,8 @@ pub enum Command {
     Agent(agent::Args),
     /// Show whether the agent does its work
     Status(status::Args),
+    /// Check what a node needs, or whether everything is in place
+    Check(check::Args),
     /// Show verdicts, a line each, as they fall
     Observe(observe::Args),
     /// List the flows that the agent knows

@@ -2,8 +2,14 @@
 
 pub mod agent;
 pub mod bench;
+pub mod check;
 pub mod cleanup;
 pub mod conformance;
+#[allow(
+    dead_code,
+    reason = "what reads and judges a machine is not joined to it yet"
+)]
+pub mod doctor;
 pub mod explain;
 pub mod flows;
 pub mod inspect;
@@ -38,6 +44,7 @@ fn dispatch(cli: Cli) -> Outcome {
     match cli.command {
         Command::Agent(args) => agent::run(args),
         Command::Status(args) => block_on(status::run(args, style)),
+        Command::Check(args) => block_on(check::run(args, style)),
         Command::Observe(args) => block_on(observe::run(args, style)),
         Command::Flows(args) => block_on(flows::run(args)),
         Command::Policy(args) => match args.command {

@@ -69,6 +69,11 @@ impl Style {
         Self { colours: false }
     }
 
+    /// Are there colours? Then there is a person to look at them.
+    pub fn is_coloured(self) -> bool {
+        self.colours
+    }
+
     /// A verdict word.
     pub fn verdict(self, word: VerdictWord) -> String {
         let text = verdict_word(word);

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, MapData, MapInfo};
 use aya::programs::SocketFilter;
-use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use tollgate_wire::tag::EndpointId;
 
@@ -78,7 +77,13 @@ impl Programs {
     /// [`Error::Layout`] if the maps are another version's and `settings.recreate` is not set.
     pub fn load_or_adopt(dir: &Path, settings: &Settings) -> Result<Self, Error> {
         bpffs::prepare(dir)?;
+        // The maps that are recreated are the ones that tell where classifiers are.
+        let places = classifier_places(dir);
         let adopted = adoptable(dir, settings.recreate)?;
+        let places = match places {
+            Err(error) if adopted => return Err(error),
+            places => places.unwrap_or_default(),
+        };
         let mut ebpf = EbpfLoader::new()
             .default_map_pin_directory(dir)
             .map_max_entries(map::FLOWS, settings.flow_entries)
@@ -104,7 +109,7 @@ impl Programs {
             abi_version: ABI_VERSION,
             tap_ifindex,
         })?;
-        programs.replace_attached()?;
+        programs.replace_attached(places)?;
         Ok(programs)
     }
 
@@ -192,11 +197,11 @@ impl Programs {
     }
 
     /// Puts the new programs in the place of the attached ones.
-    fn replace_attached(&mut self) -> Result<(), Error> {
+    fn replace_attached(&mut self, classifiers: Vec<(Hook, String)>) -> Result<(), Error> {
         for (hook, ifindex) in pinned_links(&self.dir)? {
             hook.replace_pinned(&mut self.ebpf, &self.dir, ifindex)?;
         }
-        for (hook, ifname) in classifier_places(&self.dir)? {
+        for (hook, ifname) in classifiers {
             hook.replace_classifier(&mut self.ebpf, &ifname)?;
         }
         Ok(())
@@ -204,8 +209,7 @@ impl Programs {
 }
 
 fn best_mechanism() -> Mechanism {
-    let tcx = KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
-    if tcx {
+    if Mechanism::Tcx.is_known_here() {
         Mechanism::Tcx
     } else {
         Mechanism::Clsact
@@ -277,6 +281,45 @@ fn other_layout(dir: &Path) -> Result<Option<String>, Error> {
     let version = read_config(dir)?.abi_version;
     // 0: an agent died between making the maps and writing the version; they are empty.
     Ok((version != ABI_VERSION && version != 0).then(|| version.to_string()))
+}
+
+/// What lies in a directory of pins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pins {
+    /// Nothing: it is not there, or empty.
+    None,
+    /// Maps of this version's layout.
+    Ours,
+    /// Maps of another version: which.
+    OtherLayout(String),
+    /// Something that is not ours: its names.
+    Foreign(Vec<String>),
+}
+
+/// Whose pins lie in a directory.
+pub fn pins(dir: &Path) -> Result<Pins, Error> {
+    let fail = || Error::os("reading", dir.display());
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Pins::None),
+        Err(error) => return Err(fail()(error)),
+    };
+    let (mut foreign, mut ours) = (Vec::new(), false);
+    for entry in entries {
+        let path = entry.map_err(fail())?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if MAPS.iter().any(|(map, ..)| *map == name) || Hook::of_pin(&path).is_some() {
+            ours = true;
+        } else {
+            foreign.push(name.into_owned());
+        }
+    }
+    foreign.sort();
+    Ok(match (foreign.is_empty(), ours) {
+        (false, _) => Pins::Foreign(foreign),
+        (true, false) => Pins::None,
+        (true, true) => other_layout(dir)?.map_or(Pins::Ours, Pins::OtherLayout),
+    })
 }
 
 /// The pinned links in `dir`.

@@ -11,6 +11,7 @@ use aya::Ebpf;
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
 use aya::programs::{Link as _, LinkOrder, ProgramError, SchedClassifier, TcAttachType, TcError};
+use aya::util::KernelVersion;
 
 use crate::{Error, bpffs, links, sys};
 
@@ -21,6 +22,22 @@ pub enum Mechanism {
     Tcx,
     /// A classifier on the clsact qdisc.
     Clsact,
+}
+
+/// The first kernel with tcx.
+const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
+
+impl Mechanism {
+    /// Both, the better one first.
+    pub const ALL: [Self; 2] = [Self::Tcx, Self::Clsact];
+
+    /// Does the running kernel have it?
+    pub fn is_known_here(self) -> bool {
+        match self {
+            Self::Tcx => KernelVersion::current().is_ok_and(|kernel| kernel >= TCX_SINCE),
+            Self::Clsact => true,
+        }
+    }
 }
 
 /// The first to run. With it and the handle the kernel finds our classifier again; without them

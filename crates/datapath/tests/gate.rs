@@ -46,8 +46,9 @@ fn send(bench: &Bench, talk: Talk, frame: &[u8]) -> Fate {
 
 #[test]
 fn an_undecided_packet_goes_up_tagged_and_comes_back_unchanged() {
-    for (name, mechanism) in [("tcx", Mechanism::Tcx), ("clsact", Mechanism::Clsact)] {
-        let bench = Bench::with(&format!("updown-{name}"), 1, Some(mechanism));
+    for mechanism in Mechanism::ALL.into_iter().filter(|it| it.is_known_here()) {
+        let name = format!("updown-{mechanism:?}").to_lowercase();
+        let bench = Bench::with(&name, 1, Some(mechanism));
         for talk in [
             outbound(tcp4()),
             inbound(tcp4()),
@@ -354,8 +355,9 @@ fn only_datagrams_of_open_quic_connections_stay_in_the_kernel() {
         assert_eq!(send(&bench, talk, &talk.udp(b"")).word(), "pass");
         let back = inbound(key);
         assert_eq!(send(&bench, back, &back.udp(&[LONG; 40])).word(), "pass");
-        // Super-packets of three datagrams: each of them is looked at.
-        for at in 0..4 {
+        // Super-packets of three datagrams: each of them is looked at. A TAP takes them since Linux 6.2.
+        let super_packets = if bench.gate.offloads.udp { 0..4 } else { 0..0 };
+        for at in super_packets {
             let mut payload = vec![SHORT; 250];
             if let Some(first) = payload.get_mut(at * 100).filter(|_| at < 3) {
                 *first = LONG;

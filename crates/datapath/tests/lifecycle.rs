@@ -33,6 +33,11 @@ fn pass() -> CacheEntry {
     }
 }
 
+/// Those that the running kernel has.
+fn mechanisms() -> impl Iterator<Item = Mechanism> {
+    Mechanism::ALL.into_iter().filter(|it| it.is_known_here())
+}
+
 fn settings(mechanism: Mechanism) -> Settings {
     Settings {
         mechanism: Some(mechanism),
@@ -76,8 +81,9 @@ fn tap_queues(netns: &str) -> String {
 
 #[test]
 fn a_restart_adopts_maps_and_replaces_programs_in_place() {
-    for (name, mechanism) in [("tcx", Mechanism::Tcx), ("clsact", Mechanism::Clsact)] {
-        let mut bench = Bench::with(&format!("restart-{name}"), 2, Some(mechanism));
+    for mechanism in mechanisms() {
+        let name = format!("restart-{mechanism:?}").to_lowercase();
+        let mut bench = Bench::with(&name, 2, Some(mechanism));
         let flow = key(6, ("10.0.0.2", 40_000), ("192.0.2.1", 443));
         bench.put(&flow, pass());
         let frame = outbound(flow).tcp(ACK, 1, 1, b"x");
@@ -132,8 +138,9 @@ fn a_restart_adopts_maps_and_replaces_programs_in_place() {
 
 #[test]
 fn another_mechanism_takes_the_place_of_the_first() {
-    let mut bench = Bench::with("switch", 1, Some(Mechanism::Tcx));
-    for (mechanism, expected) in [(Mechanism::Clsact, (0, 1)), (Mechanism::Tcx, (1, 0))] {
+    let mut bench = Bench::with("switch", 1, mechanisms().next());
+    let ways = [(Mechanism::Clsact, (0, 1)), (Mechanism::Tcx, (1, 0))];
+    for (mechanism, expected) in ways.into_iter().filter(|(it, _)| it.is_known_here()) {
         let mut programs = Programs::load_or_adopt(&bench.pins, &settings(mechanism)).unwrap();
         programs.attach("vm0").unwrap();
         programs.attach_tap(TAP).unwrap();
@@ -151,7 +158,14 @@ fn another_mechanism_takes_the_place_of_the_first() {
 
 #[test]
 fn maps_of_another_layout_are_refused_or_recreated() {
-    let bench = Bench::new("layout");
+    for mechanism in mechanisms() {
+        another_layout(mechanism);
+    }
+}
+
+fn another_layout(mechanism: Mechanism) {
+    let name = format!("layout-{mechanism:?}").to_lowercase();
+    let bench = Bench::with(&name, 1, Some(mechanism));
     let raw = MapData::from_pin(bench.pins.join("tg_config")).unwrap();
     let mut config: Array<_, u64> = Array::try_from(Map::from_map_data(raw).unwrap()).unwrap();
     // Version 99 in the low half, the TAP's index in the high half.
@@ -159,7 +173,7 @@ fn maps_of_another_layout_are_refused_or_recreated() {
         .set(0, 99 | u64::from(bench.gate.ifindex) << 32, 0)
         .unwrap();
 
-    let refused = Programs::load_or_adopt(&bench.pins, &Settings::default())
+    let refused = Programs::load_or_adopt(&bench.pins, &settings(mechanism))
         .err()
         .unwrap();
     assert_eq!(refused.reason(), "bpf-map-layout");
@@ -177,7 +191,7 @@ fn maps_of_another_layout_are_refused_or_recreated() {
 
     let recreate = Settings {
         recreate: true,
-        ..Settings::default()
+        ..settings(mechanism)
     };
     let mut programs = Programs::load_or_adopt(&bench.pins, &recreate).unwrap();
     assert!(!programs.adopted());
@@ -199,8 +213,9 @@ fn maps_of_another_layout_are_refused_or_recreated() {
 
 #[test]
 fn cleanup_removes_everything_and_may_be_repeated() {
-    for (name, mechanism) in [("tcx", Mechanism::Tcx), ("clsact", Mechanism::Clsact)] {
-        let mut bench = Bench::with(&format!("cleanup-{name}"), 1, Some(mechanism));
+    for mechanism in mechanisms() {
+        let name = format!("cleanup-{mechanism:?}").to_lowercase();
+        let mut bench = Bench::with(&name, 1, Some(mechanism));
         drop(bench.programs.take());
         // The agent's end: no queue of the gate's TAP is open any more.
         bench.gate.queues.clear();

@@ -34,6 +34,8 @@ counters! {
     decoy,
     /// Frames dropped because an endpoint sent them to itself in another's name.
     spoofed,
+    /// Frames dropped because an endpoint that may send from its own addresses only sent them from another.
+    foreign_source,
     /// Frames dropped because their protocol has no defined treatment.
     not_ip,
     /// Flows entered into the table.
@@ -68,6 +70,8 @@ counters! {
     held_full,
     /// Segments dropped because too many judged bytes waited for their acknowledgement.
     kept_full,
+    /// Segments dropped because the endpoint's share of the memory of what is judged was full.
+    endpoint_kept_full,
     /// Retransmissions whose bytes differ from those that were judged; dropped.
     retransmission_differs,
     /// Retransmissions of bytes neither remembered nor acknowledged; dropped.

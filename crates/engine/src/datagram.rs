@@ -1,7 +1,7 @@
 //! What names the flow of a packet, and who opened a flow whose beginning was not seen.
 
 use tollgate_policy::{EndpointPolicy, Side};
-use tollgate_wire::packet::{self, IcmpHeader, L4};
+use tollgate_wire::packet::{self, IcmpHeader};
 use tollgate_wire::tag::Direction;
 
 use crate::key::FlowKey;
@@ -21,39 +21,6 @@ pub(crate) fn is_icmp_error(protocol: u8, icmp: &IcmpHeader) -> bool {
 
 /// IP protocol number of ICMP.
 const ICMP: u8 = 1;
-
-/// The flow's key.
-pub(crate) fn key_of(packet: &Packet<'_>) -> FlowKey {
-    let layout = &packet.layout;
-    let (src_port, dst_port) = match layout.l4 {
-        L4::Tcp(tcp) => (tcp.src_port, tcp.dst_port),
-        L4::Udp { src_port, dst_port } | L4::Sctp { src_port, dst_port } => (src_port, dst_port),
-        L4::Fragment(fragment) => fragment.ports.unwrap_or((0, 0)),
-        L4::Icmp(_) | L4::Other => (0, 0),
-    };
-    let mut key = match packet.direction() {
-        Direction::Outbound => FlowKey {
-            endpoint: packet.tag.endpoint,
-            protocol: layout.protocol,
-            local: layout.src,
-            local_port: src_port,
-            remote: layout.dst,
-            remote_port: dst_port,
-        },
-        Direction::Inbound => FlowKey {
-            endpoint: packet.tag.endpoint,
-            protocol: layout.protocol,
-            local: layout.dst,
-            local_port: dst_port,
-            remote: layout.src,
-            remote_port: src_port,
-        },
-    };
-    if let L4::Icmp(icmp) = layout.l4 {
-        key.local_port = icmp.identifier.unwrap_or(0);
-    }
-    key
-}
 
 /// Who opens a flow with this, its first packet.
 pub(crate) fn opener(packet: &Packet<'_>) -> Side {
@@ -92,6 +59,11 @@ pub(crate) fn quoted_key(packet: &Packet<'_>) -> Option<FlowKey> {
         remote,
         remote_port,
     })
+}
+
+/// An endpoint that sends from an address which is not its own, and may not.
+pub(crate) fn speaks_for_another(packet: &Packet<'_>, policy: &EndpointPolicy) -> bool {
+    packet.direction() == Direction::Outbound && !policy.may_send_from(&packet.layout.src)
 }
 
 /// An endpoint that sends to its own address through its interface speaks for another: routed back,

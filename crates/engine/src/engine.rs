@@ -11,13 +11,16 @@ use tollgate_wire::vnet::VNET_HDR_LEN;
 
 use crate::cache::{CacheEntry, Progress};
 use crate::counters::Counters;
-use crate::datagram::{is_icmp_error, key_of, likely_opener, opener, quoted_key, speaks_to_itself};
+use crate::datagram::{
+    is_icmp_error, likely_opener, opener, quoted_key, speaks_for_another, speaks_to_itself,
+};
 use crate::deny::{self, Why};
 use crate::dns;
 use crate::event::{Event, EventKind, L7Facts};
 use crate::flow::{Flow, State, of_direction};
 use crate::flow_table::{FlowSummary, FlowTable, TableFull};
 use crate::fragment::{FragmentKey, Fragments};
+use crate::judged::JudgedBytes;
 use crate::key::FlowKey;
 use crate::limits::Limits;
 use crate::names::NameTable;
@@ -72,7 +75,7 @@ pub struct Engine {
     counters: Counters,
     scratch: Vec<u8>,
     held_bytes: usize,
-    judged_bytes: usize,
+    judged_bytes: JudgedBytes,
     next_id: u64,
 }
 
@@ -104,7 +107,7 @@ impl Engine {
             counters: Counters::default(),
             scratch: Vec::new(),
             held_bytes: 0,
-            judged_bytes: 0,
+            judged_bytes: JudgedBytes::default(),
             next_id: 1,
         }
     }
@@ -129,12 +132,12 @@ impl Engine {
     /// that are remembered, and what readers hold of unfinished heads. What the allocator adds, names
     /// and facts of verdicts, and alarms of flows that are gone are not counted.
     pub fn memory(&self) -> usize {
-        self.flows.memory() + self.held_bytes + self.judged_bytes + self.fragments.memory()
+        self.flows.memory() + self.held_bytes + self.judged_bytes.all() + self.fragments.memory()
     }
 
     /// Bytes of memory of what is judged: inspections, remembered bytes, readers.
     pub fn judged_bytes(&self) -> usize {
-        self.judged_bytes
+        self.judged_bytes.all()
     }
 
     /// Bytes of out-of-order frames that are held.
@@ -155,6 +158,10 @@ impl Engine {
         };
         if speaks_to_itself(&packet, &policy) {
             self.counters.spoofed += 1;
+            return;
+        }
+        if speaks_for_another(&packet, &policy) {
+            self.counters.foreign_source += 1;
             return;
         }
         match packet.layout.l4 {
@@ -194,7 +201,7 @@ impl Engine {
         policy: &EndpointPolicy,
         out: &mut O,
     ) {
-        let found = self.flows.find(&key_of(packet));
+        let found = self.flows.find(&FlowKey::of(packet.tag, &packet.layout));
         match (packet.tcp(), found) {
             (Some(tcp), found) if tcp.flags.is_syn() => {
                 self.syn(now, packet, tcp.seq, found, policy, out);
@@ -338,7 +345,7 @@ impl Engine {
         policy: &EndpointPolicy,
         out: &mut O,
     ) {
-        let key = key_of(packet);
+        let key = FlowKey::of(packet.tag, &packet.layout);
         let likely = likely_opener(&key);
         let mut flow = self.new_flow(likely.unwrap_or(Side::Egress), packet, now);
         flow.note(packet, now);
@@ -413,7 +420,7 @@ impl Engine {
             self.counters.fragment_refused += 1;
             return;
         }
-        let flow_key = key_of(packet);
+        let flow_key = FlowKey::of(packet.tag, &packet.layout);
         match self.flows.find(&flow_key) {
             Some(at) => self.known(now, at, packet, policy, out),
             // Fragments are steered by address alone: the flow may be another worker's.
@@ -469,7 +476,8 @@ impl Engine {
 
     fn insert(&mut self, flow: Flow, now: Duration) {
         self.counters.flows_opened += 1;
-        self.judged_bytes += flow.judged_bytes();
+        self.judged_bytes
+            .change(flow.key.endpoint, 0, flow.judged_bytes());
         let id = flow.id;
         let patience = patience(&flow, &flow.seen, &self.limits);
         let index = self.flows.insert(flow);
@@ -483,7 +491,8 @@ impl Engine {
         self.counters.flows_closed += 1;
         let ctx = ctx!(self, now, out);
         *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
-        *ctx.judged_bytes = ctx.judged_bytes.saturating_sub(flow.judged_bytes());
+        let held = flow.judged_bytes();
+        ctx.judged_bytes.change(flow.key.endpoint, held, 0);
         if !ctx.out.wants_all() {
             if flow.cached.is_some() {
                 ctx.out.cache_delete(&flow.key);
@@ -624,7 +633,8 @@ impl Engine {
             State::Lost
         };
         let flow = Flow::adopted(id, key, entry, remembered, state, now);
-        self.judged_bytes += flow.judged_bytes();
+        self.judged_bytes
+            .change(flow.key.endpoint, 0, flow.judged_bytes());
         let at = self.flows.insert(flow);
         self.counters.flows_opened += 1;
         self.wheel

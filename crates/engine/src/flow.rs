@@ -8,7 +8,7 @@ use tollgate_wire::packet::{L4, TcpHeader};
 use tollgate_wire::tag::{Direction, Tag};
 
 use crate::cache::{CacheEntry, DirectionProgress, Progress};
-use crate::datagram::{key_of, likely_opener};
+use crate::datagram::likely_opener;
 use crate::dns::Watch;
 use crate::engine::Remembered;
 use crate::event::L7Facts;
@@ -121,7 +121,7 @@ impl Flow {
     pub(crate) fn new(id: u64, side: Side, packet: &Packet<'_>, now: Duration) -> Self {
         Self {
             id,
-            key: key_of(packet),
+            key: FlowKey::of(packet.tag, &packet.layout),
             side,
             links: LinkAddresses::of(packet),
             state: State::Open,

@@ -27,6 +27,7 @@ mod flow_table;
 mod fragment;
 mod inspect;
 mod judge;
+mod judged;
 mod open;
 mod policy_change;
 mod quic;

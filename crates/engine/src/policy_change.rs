@@ -15,6 +15,9 @@ use crate::output::Output;
 use crate::segment::{Ctx, TCP};
 use crate::table::PolicyTable;
 
+/// Reason of a flow with an address that is not the endpoint's.
+const FOREIGN_SOURCE: &str = "foreign-source";
+
 /// Judges a flow under `table`. False: forget the flow, its next packet is judged afresh.
 pub(crate) fn recheck<O: Output>(
     flow: &mut Flow,
@@ -25,6 +28,9 @@ pub(crate) fn recheck<O: Output>(
     let Some(policy) = table.get(flow.key.endpoint) else {
         return false;
     };
+    if !policy.may_send_from(&flow.key.local) {
+        return deny_foreign(flow, ctx);
+    }
     let mut known = flow.names.to_vec();
     if policy.wants_names() {
         known.extend(names.names_for(flow.key.endpoint, &flow.key.remote, ctx.now));
@@ -90,6 +96,22 @@ fn deny_now<O: Output>(flow: &mut Flow, denial: &Denial, ctx: &mut Ctx<'_, O>) -
         facts: flow.facts.clone(),
     };
     cut(flow, why, denial.how == DenyHow::Drop, ctx);
+    true
+}
+
+/// The flow was opened with an address that the endpoint may not send from any more.
+fn deny_foreign<O: Output>(flow: &mut Flow, ctx: &mut Ctx<'_, O>) -> bool {
+    if matches!(flow.state, State::Denied(_)) {
+        return flow.key.protocol == TCP;
+    }
+    let why = Why {
+        policy: None,
+        rule: None,
+        reason: FOREIGN_SOURCE,
+        detail: "the endpoint may send from its own addresses only".to_owned(),
+        facts: flow.facts.clone(),
+    };
+    cut(flow, why, true, ctx);
     true
 }
 

@@ -98,8 +98,8 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
         ctx.counters.fragment_refused += 1;
         return;
     }
-    if *ctx.judged_bytes + packet.frame.len() > ctx.limits.judged_bytes {
-        ctx.counters.kept_full += 1;
+    let free = ctx.judged_bytes.free(flow.key.endpoint, ctx.limits);
+    if !free.has_room(ctx.counters, |bytes| packet.frame.len() <= bytes) {
         return;
     }
     if !packet.is_filled_in_place() {

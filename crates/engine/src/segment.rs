@@ -9,6 +9,7 @@ use tollgate_wire::{ChecksumState, checksum};
 
 use crate::counters::Counters;
 use crate::flow::Flow;
+use crate::judged::JudgedBytes;
 use crate::limits::Limits;
 use crate::output::Output;
 use crate::seq;
@@ -128,14 +129,15 @@ pub(crate) struct Ctx<'a, O> {
     /// Bytes of out-of-order frames held for all flows.
     pub held_bytes: &'a mut usize,
     /// Memory of judged bytes and of what readers hold, of all flows.
-    pub judged_bytes: &'a mut usize,
+    pub judged_bytes: &'a mut JudgedBytes,
     pub now: Duration,
 }
 
 impl<O: Output> Ctx<'_, O> {
     /// Counts what a flow holds, where it held `before`.
     pub(crate) fn recount(&mut self, before: usize, flow: &Flow) {
-        *self.judged_bytes = self.judged_bytes.saturating_sub(before) + flow.judged_bytes();
+        self.judged_bytes
+            .change(flow.key.endpoint, before, flow.judged_bytes());
     }
 
     /// Sends a frame on as it came.

@@ -351,7 +351,6 @@ fn segment<O: Output>(
         return true;
     }
     if !has_room(flow, inspection, new.len(), ctx) {
-        ctx.counters.kept_full += 1;
         return true;
     }
     if !judge(flow, inspection, packet, tcp, new, ctx) {
@@ -392,25 +391,26 @@ fn check_old<O: Output>(
     false
 }
 
-/// Makes room among the judged bytes. False: too many are unacknowledged.
+/// Makes room among the judged bytes. False: too many are unacknowledged, which is counted.
 fn has_room<O: Output>(
     flow: &Flow,
     inspection: &mut Inspection,
     new_len: usize,
     ctx: &mut Ctx<'_, O>,
 ) -> bool {
-    let free = ctx.limits.judged_bytes.saturating_sub(*ctx.judged_bytes);
-    if free < new_len.saturating_mul(COPIES) {
-        return false;
-    }
-    let allowance = ctx.limits.kept_bytes_per_flow.min(free / SHARES);
-    if inspection.stream.memory() <= KEPT_SOFT.min(allowance) {
-        return true;
-    }
-    if let Some(ack) = believable_ack(flow, inspection, ctx) {
+    let free = ctx.judged_bytes.free(flow.key.endpoint, ctx.limits);
+    let per_flow = ctx.limits.kept_bytes_per_flow;
+    let allowance = |free: usize| per_flow.min(free / SHARES);
+    if inspection.stream.memory() > KEPT_SOFT.min(allowance(free.bytes()))
+        && let Some(ack) = believable_ack(flow, inspection, ctx)
+    {
         inspection.stream.acknowledged(ack);
     }
-    inspection.stream.memory() <= allowance
+    let needed = new_len.saturating_mul(COPIES);
+    let memory = inspection.stream.memory();
+    free.has_room(ctx.counters, |free| {
+        free >= needed && memory <= allowance(free)
+    })
 }
 
 /// What the server has acknowledged of the client's bytes.

@@ -131,6 +131,31 @@ fn a_hello_in_two_datagrams_is_judged_before_its_end_goes_on() {
     }
 }
 
+/// A socket whose first hellos were cut off can still open connections; what was cut off never arrives.
+#[test]
+fn half_a_hello_makes_room_and_is_never_completed() {
+    let mut gate = Gate::new(&rules());
+    let message = hello("evil.example.net");
+    let (start, rest) = message.split_at(50);
+    let part = |id: u8| Initial::new(&crypto(0, start)).of(&[id; 8]).seal();
+    for id in 1..=5 {
+        assert!(reached(&send(&mut gate, &part(id)), &part(id)), "{id}");
+    }
+    let late = Initial::new(&crypto(50, rest)).number(1).of(&[1; 8]);
+    // To the server's own ID, as a client does that has heard from it.
+    let mut moved = Initial::new(&crypto(50, rest)).number(1).of(&[1; 8]);
+    moved.dcid = vec![0x99; 8];
+    let good = initial("www.example.com").of(&[7; 8]).seal();
+    assert!(reached(&send(&mut gate, &good), &good));
+    for packet in [late.seal(), moved.seal()] {
+        assert!(!reached(&send(&mut gate, &packet), &packet));
+    }
+    assert!(
+        send(&mut gate, &[SHORT; 100])[0].by_kernel,
+        "the good one goes on"
+    );
+}
+
 #[test]
 fn what_is_not_quic_is_refused_once() {
     let mut gate = Gate::new(&rules());

@@ -308,6 +308,50 @@ fn padding_behind_the_packet_is_no_payload() {
 }
 
 #[test]
+fn a_client_with_own_addresses_only_cannot_speak_for_others() {
+    let strict = usual().replace("addresses: [", "onlyOwnAddresses: true, addresses: [");
+    assert_ne!(strict, usual());
+    let foreign = Conn {
+        client: "10.1.0.3:40000".parse().unwrap(),
+        ..Conn::egress(SERVER)
+    };
+    let mut gate = Gate::new(&usual());
+    let syn = foreign.frame(true, TcpFlags::SYN, foreign.client_seq, 0, b"");
+    assert_eq!(
+        gate.arrives(Outbound, &syn).len(),
+        1,
+        "it may, if nobody says otherwise"
+    );
+
+    let mut gate = Gate::new(&strict);
+    assert_eq!(gate.arrives(Outbound, &syn), []);
+    assert_eq!(gate.engine.counters().foreign_source, 1);
+    let mut own = Conn::egress(SERVER);
+    own.open(&mut gate);
+    assert_eq!(
+        delivered(&own.send(&mut gate, GOOD), Outbound).as_bytes(),
+        GOOD
+    );
+    assert_eq!(gate.engine.counters().foreign_source, 1);
+}
+
+/// A flow that was open before is cut.
+#[test]
+fn open_flows_from_other_addresses_end_when_the_policy_says_so() {
+    let mut gate = Gate::new(&usual());
+    let mut conn = Conn {
+        client: "10.1.0.3:40000".parse().unwrap(),
+        ..Conn::egress(SERVER)
+    };
+    conn.open(&mut gate);
+    conn.send(&mut gate, GOOD);
+    let strict = usual().replace("addresses: [", "onlyOwnAddresses: true, addresses: [");
+    gate.set_policy(&strict);
+    assert_eq!(gate.denials().last().unwrap().reason, "foreign-source");
+    assert_eq!(delivered(&conn.send(&mut gate, GOOD), Outbound), "");
+}
+
+#[test]
 fn a_client_cannot_speak_for_the_server() {
     let (mut gate, mut conn) = opened();
     conn.send(&mut gate, GOOD);

@@ -5,6 +5,7 @@
     reason = "a test that cannot set up its case has failed"
 )]
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -12,6 +13,7 @@ use tollgate_engine::event::{Event, EventKind, L7Facts, VerdictWord};
 use tollgate_inspect::capture::{CaptureError, Captured, Reader};
 use tollgate_inspect::write::PcapngWriter;
 use tollgate_inspect::{Replay, Report, Setup, SetupError, Sink};
+use tollgate_l7::dns::Answer;
 use tollgate_policy::{CompileOptions, Side, SourceFile, compile};
 use tollgate_wire::packet::{self, Packet};
 
@@ -47,11 +49,16 @@ fn whole(bytes: &[u8]) -> Vec<Captured> {
 struct Seen {
     events: Vec<(Duration, Event)>,
     frames: Vec<(Duration, Vec<u8>)>,
+    answers: Vec<(IpAddr, IpAddr, Answer)>,
 }
 
 impl Sink for Seen {
     fn event(&mut self, time: Duration, event: Event) {
         self.events.push((time, event));
+    }
+
+    fn answer(&mut self, _: Duration, to: IpAddr, resolver: IpAddr, answer: Answer) {
+        self.answers.push((to, resolver, answer));
     }
 
     fn frame(&mut self, time: Duration, ethernet: &[u8]) {

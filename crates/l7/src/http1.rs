@@ -14,6 +14,7 @@
 mod chunked;
 mod fields;
 mod head;
+mod inert;
 mod path;
 mod reader;
 pub(crate) mod scan;

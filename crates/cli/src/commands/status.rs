@@ -98,6 +98,14 @@ fn render(status: &Status, style: Style) -> String {
         ),
         format!("Events     log {log}, {} dropped", status.events.dropped),
     ];
+    if let Some(offloads) = &status.offloads {
+        lines.push(format!(
+            "Offloads   {} values as declared on {} interfaces, {} not",
+            offloads.held,
+            offloads.interfaces,
+            offloads.problems.len()
+        ));
+    }
     lines.extend(
         status
             .warnings

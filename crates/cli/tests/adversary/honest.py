@@ -22,6 +22,9 @@ from table import API, HTTP, OUTSIDE, dial, request
 # Longer than any answer takes, shorter than a stall that TCP's timers would end.
 SOON = 8.0
 GET = request("/v2/a")
+# As clients of search engines ask.
+QUERY = b'{"query":{"match":{"title":"two words"}}}'
+SEARCH = request("/v2/a", fields=["Content-Type: application/json", f"Content-Length: {len(QUERY)}"], body=QUERY)
 NGINX_TLS, NODE_TLS, OPENSSL, RETRY = 8444, 8446, 8445, 8448
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -138,6 +141,7 @@ def socket_rows():
             f"HTTP/1.0, {name}": send(port, request("/v2/a", version="HTTP/1.0")),
             f"HTTP/1.0 with keep-alive, {name}": send(port, request("/v2/a", version="HTTP/1.0", fields=["Connection: keep-alive"])),
             f"HEAD, {name}": send(port, request("/v2/a", method="HEAD")),
+            f"GET with JSON in its body, {name}": send(port, SEARCH),
             f"100 fields, {name}": send(port, request("/v2/a", fields=[f"x-{i}: y" for i in range(90)])),
             f"empty values, {name}": send(port, request("/v2/a", fields=["Accept:", "X-Empty: "])),
             f"values of high bytes, {name}": send(port, request("/v2/a", fields=["X-Name: \xc3\xa4\xc3\xb6"])),
@@ -150,6 +154,8 @@ def socket_rows():
     for name, port in (("nginx", nginx), ("node", node)):
         rows |= {
             f"chunked upload, {name}": send(port, chunked + body),
+            f"GET with JSON, then GET, {name}": send(port, SEARCH + GET, count=2),
+            f"GET with JSON in pieces, {name}": send(port, *[SEARCH[i : i + 11] for i in range(0, len(SEARCH), 11)], GET, count=2, pause=0.01),
             f"chunked upload in pieces, {name}": send(port, chunked, *[body[i : i + 977] for i in range(0, len(body), 977)]),
             f"chunked upload, cut in half, {name}": send(port, chunked + body[:half], body[half:], pause=0.1),
             f"chunked upload with trailer, {name}": send(port, chunked + b"3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n"),

@@ -112,6 +112,25 @@ def lengths(rows):
     rows["CL.0"] = [request("/v2/a", fields=[f"Content-Length: {n}"], body=BAD)]
     rows["CL.0, body later"] = [request("/v2/a", fields=[f"Content-Length: {n}"]), AWAIT, BAD]
     rows["CL.0, HEAD"] = [request("/v2/a", method="HEAD", fields=[f"Content-Length: {n}"], body=BAD)]
+    # Such a body passes if nothing in it can be taken for a request.
+    for name, body in {
+        "one line": b'{"a":1} ',
+        "a target in it": b"{ /admin HTTP/1.1",
+        "a target behind several blanks": b"{   /admin ",
+        "a target behind another blank": b"{\xa0/admin\xa0HTTP/1.1",
+        "an absolute target": b"{ http://api.example.com/admin HTTP/1.1",
+        "a line end": b"{\n" + BAD,
+        "line ends": b'{"a":1}\r\n' + BAD,
+        "a bare CR": b"{\r" + BAD,
+        "a method first": b"GET /admin HTTP/1.1 {",
+        "a simple request": b"{ /admin\r\n",
+        "a long line": b"{" + b"a" * 8100 + BAD,
+        "nothing in it": b'{"query":{"match":{"title":"two words"}}}',
+    }.items():
+        start = request("/v2/a", fields=[f"Content-Length: {len(body)}"])
+        rows[f"CL.0, {name}"] = [start + body + request("/v2/b")]
+        rows[f"CL.0, {name}, later"] = [start, AWAIT, body, AWAIT, b"\r\n" + request("/v2/b")]
+        rows[f"CL.0, {name}, then POST"] = [start + body + request("/v2/b", method="POST", fields=[f"Content-Length: {n}"], body=BAD)]
     rows["CL.0, Expect"] = [request("/v2/a", fields=["Expect: 100-continue", f"Content-Length: {n}"]), AWAIT, BAD]
     rows["CL.0, junk Expect"] = [request("/v2/a", fields=["Expect: x 100-continue", f"Content-Length: {n}"]), AWAIT, BAD]
 

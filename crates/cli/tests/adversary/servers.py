@@ -72,8 +72,9 @@ def readings(target):
     return sorted({p.decode("latin-1") for p in found})
 
 
-# How a lenient server may find a body's end when a request says several things.
-FRAMINGS = ("any-chunked", "first-length", "last-length", "exact-chunked")
+# How a lenient server may find a body's end when a request says several things, or not look for one
+# where most requests have none.
+FRAMINGS = ("any-chunked", "first-length", "last-length", "exact-chunked", "no-body")
 
 
 def head(lines):
@@ -97,6 +98,8 @@ def lenient_int(text):
 
 def body_end(data, at, fields, framing):
     """Where the body ends; None if it has not ended yet."""
+    if framing == "no-body":
+        return at
     codings = [v.lower() for n, v in fields if n == b"transfer-encoding"]
     lengths = [lenient_int(p) for n, v in fields if n == b"content-length" for p in v.split(b",")]
     chunked = {
@@ -157,7 +160,13 @@ def acted_on(data, framing, lines):
             hosts.append(absolute[1])
             target = absolute[2] or b"/"
         hosts = [h.decode("latin-1") for host in hosts for h in host.split(b"@")]
-        yield words[0].decode("latin-1"), hosts, readings(target)
+        method = words[0].decode("latin-1")
+        if framing == "no-body":
+            # What is in front of the method may be the body; not what begins as no target does.
+            method = re.search("[A-Z]*$", method)[0] or "GET"
+            if method not in ("GET", "HEAD") or target[:1] not in (b"/", b"\\", b"%"):
+                return
+        yield method, hosts, readings(target)
         if b"PRI" == words[0]:
             return
         at = body_end(data, end.end(), fields, framing)

@@ -15,6 +15,7 @@ mod h2_random;
 mod h2_refused;
 mod h2_refused_fields;
 mod http_accepted;
+mod http_inert;
 mod http_refused;
 mod paths;
 mod quic;

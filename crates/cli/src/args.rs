@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    agent, bench, check, cleanup, explain, flows, inspect, lab, lint, observe, policies, status,
-    version,
+    agent, bench, check, cleanup, conformance, explain, flows, inspect, lab, lint, observe,
+    policies, status, version,
 };
 use crate::output::Colour;
 
@@ -46,6 +46,8 @@ pub enum Command {
     Cleanup(cleanup::Args),
     /// Measure with and without policy, in a lab of its own
     Bench(bench::Args),
+    /// Test what this node does to packets, between two namespaces or in a lab of its own
+    Conformance(conformance::Args),
     /// Make and use a test bed in network namespaces
     Lab(lab::Args),
     /// Show versions

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod bench;
 pub mod check;
 pub mod cleanup;
+pub mod conformance;
 #[allow(
     dead_code,
     reason = "what reads and judges a machine is not joined to it yet"
@@ -55,6 +56,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Inspect(args) => inspect::run(&args, style),
         Command::Cleanup(args) => cleanup::run(&args),
         Command::Bench(args) => bench::run(args),
+        Command::Conformance(args) => conformance::run(args, style),
         Command::Lab(args) => lab::run(args),
         Command::Version(args) => version::run(&args),
     }

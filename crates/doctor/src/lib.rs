@@ -8,6 +8,7 @@
 //! * [`case`]: a snapshot with the path, probes and declarations that go with it
 //! * [`finding`]: what is wrong, with its evidence
 //! * [`action`]: what a repair changes, and how to change it back
+//! * [`probe`]: traffic that shows what reading cannot: what arrives, and how
 //! * [`catalogue`]: the rules, each with a stable number
 //! * [`repair`]: carries actions out, and takes them back
 //! * [`persist`]: keeps repairs after a restart
@@ -30,5 +31,6 @@ pub mod finding;
 pub mod model;
 pub mod path;
 pub mod persist;
+pub mod probe;
 pub mod repair;
 pub mod report;

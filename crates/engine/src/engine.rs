@@ -247,7 +247,6 @@ impl Engine {
             }
             return ctx.recount(held, flow);
         }
-        tcp::replaced(flow, ctx);
         self.remove(at, now, out);
         self.open(now, packet, policy, out);
     }
@@ -496,6 +495,7 @@ impl Engine {
         let held = flow.judged_bytes();
         ctx.judged_bytes.change(flow.key.endpoint, held, 0);
         deny::forget_last_word(&mut flow, ctx);
+        tcp::forgotten(&flow, ctx);
         if !ctx.out.wants_all() {
             if flow.cached.is_some() {
                 ctx.out.cache_delete(&flow.key);

@@ -101,8 +101,10 @@ pub(crate) struct Inspection {
     /// Set while the server's answer to Upgrade or CONNECT is awaited.
     pub response: Option<ResponseWatch>,
     reader: Reader,
-    /// What the client had acknowledged when its first byte came.
-    pub first_ack: Option<u32>,
+    /// Behind the last byte of the server when the client's first byte came.
+    pub heard_first: Option<u32>,
+    /// The server may have agreed to change protocols: the next byte shows whether it has.
+    doubted: bool,
     /// When the reader last heard of the time.
     calmed: Duration,
     /// The protocol in which TLS starts.
@@ -124,7 +126,8 @@ impl Inspection {
             last_request_ack: 0,
             response: None,
             reader: Reader::Detecting(Vec::new()),
-            first_ack: None,
+            heard_first: None,
+            doubted: false,
             calmed: Duration::ZERO,
             carrier: None,
             switch: None,
@@ -343,7 +346,10 @@ impl Inspection {
     pub(crate) fn asks_too_early(&self, ack: u32, has_all: impl FnOnce() -> bool) -> bool {
         self.carrier == Some(Carrier::Smtp)
             && self.response.is_some()
-            && !(has_all() && self.first_ack.is_some_and(|first| seq::before(first, ack)))
+            && !(has_all()
+                && self
+                    .heard_first
+                    .is_some_and(|first| seq::before(first, ack)))
     }
 
     fn feed_http(
@@ -359,6 +365,11 @@ impl Inspection {
             reader.skip_body(seen);
             self.skip(seen);
             return Ok(usize::try_from(seen).unwrap_or(rest.len()));
+        }
+        if std::mem::take(&mut self.doubted) && rest.first().is_some_and(|b| begins_no_request(*b))
+        {
+            self.reader = Reader::Settled;
+            return Ok(0);
         }
         let (piece, is_data) = chunk_piece(reader, rest);
         reader.keep_headers(self.judges.want_headers());
@@ -550,12 +561,23 @@ impl Inspection {
                 false => reader.server_declined(),
             }
         } else if agreed {
-            self.reader = match switch {
-                Some(Switch::Http2) => Reader::Http2(Box::new(Http2Reader::upgraded())),
-                _ => Reader::Settled,
-            };
+            match switch {
+                Some(Switch::Http2) => {
+                    self.reader = Reader::Http2(Box::new(Http2Reader::upgraded()));
+                }
+                // What was read may have been another request's answer.
+                _ if self.requests > 1 => self.doubted = true,
+                _ => self.reader = Reader::Settled,
+            }
         }
     }
+}
+
+/// No server that still reads HTTP/1 finds a request in a stream that goes on with this byte: it can be
+/// in no method, and nobody takes it for white space, be it in ISO 8859-1. TLS begins with such a byte,
+/// and so do the frames of WebSocket and SPDY.
+fn begins_no_request(byte: u8) -> bool {
+    matches!(byte, 0..=0x08 | 0x0e..=0x1b | 0x80..=0xff) && !matches!(byte, 0x85 | 0xa0)
 }
 
 /// The part of `rest` to show to the reader at once, and whether it is data of a chunk. Where the

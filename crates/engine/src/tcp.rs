@@ -84,9 +84,9 @@ pub(crate) fn forward_syn<O: Output>(packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) 
     }
 }
 
-/// A SYN begins a new connection in this one's place. If the server still holds the front of a head,
-/// the old one must not end in order there: its FIN would look like one of the new connection.
-pub(crate) fn replaced<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) {
+/// The connection is forgotten, or a SYN begins a new one in its place. If the server still holds the
+/// front of a head, it must not end in order there: its FIN would look like one of the new connection.
+pub(crate) fn forgotten<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) {
     let State::Inspect(inspection) = &flow.state else {
         return;
     };
@@ -229,6 +229,11 @@ fn empty_segment<O: Output>(
 ) {
     if !tcp.flags.fin() || tcp.flags.rst() || inspection.is_settled() {
         return pass(flow, packet, ctx);
+    }
+    // It would be the end of an older connection that the server still has.
+    if !is_established(flow, inspection, ctx) {
+        ctx.counters.before_handshake += 1;
+        return;
     }
     let ahead = seq::distance(tcp.seq, inspection.stream.next());
     if ahead > 0 && !inspection.leap(ahead.unsigned_abs()) {
@@ -448,7 +453,7 @@ fn judge<O: Output>(
     if outcome.is_ok() && tcp.flags.fin() && inspection.in_head() {
         outcome = Err(head_incomplete());
     }
-    inspection.first_ack.get_or_insert(tcp.ack);
+    note_first(flow, inspection, ctx);
     if outcome.is_ok() && inspection.asks_too_early(tcp.ack, || has_all_now(flow, tcp.ack, ctx)) {
         let why = tollgate_l7::refusal::SMTP_TOO_EARLY;
         outcome = Err(Refused::form(why.reason, why.detail));
@@ -480,7 +485,8 @@ fn judge<O: Output>(
         return false;
     }
     if let Some(watch) = &mut inspection.response {
-        watch.starts_at(tcp.ack);
+        // What the client says that it has read may be a lie.
+        watch.starts_at(server_end(flow, ctx).unwrap_or(tcp.ack));
     }
     if let_through.is_empty() {
         return true;
@@ -526,7 +532,7 @@ fn behind_server(flow: &Flow, inspection: &Inspection, at: &Position, client_ack
     let Some(place) = server.max_seq.filter(|_| !server.fin) else {
         return Turn::Never;
     };
-    let heard = inspection.first_ack != Some(place);
+    let heard = inspection.heard_first != Some(place);
     let preface = flow
         .syn
         .map(|syn| syn.wrapping_add(1).wrapping_add(seq::span(PREFACE.len())));
@@ -540,9 +546,19 @@ fn behind_server(flow: &Flow, inspection: &Inspection, at: &Position, client_ack
 
 /// The same, when the kernel may have passed more since.
 fn has_all_now<O: Output>(flow: &Flow, client_ack: u32, ctx: &mut Ctx<'_, O>) -> bool {
+    server_end(flow, ctx) == Some(client_ack)
+}
+
+/// Behind the last byte that the server has sent.
+fn server_end<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) -> Option<u32> {
     let progress = flow.progress(ctx);
-    let server = of_direction(&progress, flow.client_direction().reverse());
-    server.max_seq == Some(client_ack)
+    of_direction(&progress, flow.client_direction().reverse()).max_seq
+}
+
+fn note_first<O: Output>(flow: &Flow, inspection: &mut Inspection, ctx: &mut Ctx<'_, O>) {
+    if inspection.heard_first.is_none() {
+        inspection.heard_first = server_end(flow, ctx);
+    }
 }
 
 /// The client has everything that the server has sent.

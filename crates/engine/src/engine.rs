@@ -726,6 +726,7 @@ fn has_syn_ack(flow: &Flow, progress: &Progress) -> bool {
 /// How long a flow may be silent before it is forgotten.
 fn patience(flow: &Flow, progress: &Progress, limits: &Limits) -> Duration {
     match &flow.state {
+        State::Denied(_) if flow.has_half_hello() => limits.datagram_idle,
         State::Denied(_) => DENIED_LINGER,
         _ if flow.key.protocol != TCP => limits.datagram_idle,
         State::Inspect(inspection) if !inspection.established && !has_syn_ack(flow, progress) => {

@@ -231,7 +231,7 @@ impl Inspection {
         self.close_stale_window();
         let mut rest = bytes;
         while !rest.is_empty() {
-            if self.switch.is_some() {
+            if self.switch.is_some() && self.is_between_requests() {
                 return Err(Refused::form(
                     "http-data-before-switch",
                     "data sent before the server agreed to switch protocols",
@@ -254,6 +254,11 @@ impl Inspection {
         self.grant_body();
         self.await_switch();
         Ok(())
+    }
+
+    /// The last request and its body are over.
+    fn is_between_requests(&self) -> bool {
+        matches!(&self.reader, Reader::Http(reader) if reader.at_boundary())
     }
 
     /// Looks at the first bytes until the protocol is known. Bytes are not kept here but by the

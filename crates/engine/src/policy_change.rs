@@ -65,7 +65,7 @@ pub(crate) fn recheck<O: Output>(
 fn allow<O: Output>(flow: &mut Flow, is_watched: bool, ctx: &mut Ctx<'_, O>) -> bool {
     match &flow.state {
         // A connection that was refused stays closed; anything else may begin anew.
-        State::Denied(_) => return flow.key.protocol == TCP,
+        State::Denied(_) => return flow.stays_denied(),
         State::Dns(_) if is_watched => {}
         // Of a connection that is open, the beginning was not read.
         State::Open if is_watched && flow.key.protocol != TCP => dns::watch(flow, ctx),
@@ -86,7 +86,7 @@ fn allow<O: Output>(flow: &mut Flow, is_watched: bool, ctx: &mut Ctx<'_, O>) -> 
 
 fn deny_now<O: Output>(flow: &mut Flow, denial: &Denial, ctx: &mut Ctx<'_, O>) -> bool {
     if matches!(flow.state, State::Denied(_)) {
-        return flow.key.protocol == TCP;
+        return flow.stays_denied();
     }
     let why = Why {
         policy: denial.policy.clone(),
@@ -102,7 +102,7 @@ fn deny_now<O: Output>(flow: &mut Flow, denial: &Denial, ctx: &mut Ctx<'_, O>) -
 /// The flow was opened with an address that the endpoint may not send from any more.
 fn deny_foreign<O: Output>(flow: &mut Flow, ctx: &mut Ctx<'_, O>) -> bool {
     if matches!(flow.state, State::Denied(_)) {
-        return flow.key.protocol == TCP;
+        return flow.stays_denied();
     }
     let why = Why {
         policy: None,
@@ -140,7 +140,7 @@ fn inspect<O: Output>(
         audited,
     };
     let reason = match (&flow.state, &flow.facts) {
-        (State::Denied(_), _) => return flow.key.protocol == TCP,
+        (State::Denied(_), _) => return flow.stays_denied(),
         (_, Some(facts)) => judges.recorded(facts),
         (State::Inspect(_) | State::Quic(_), None) => None,
         (State::Open | State::Lost | State::Dns(_), None) => Some("l7-facts-unknown"),
@@ -172,6 +172,7 @@ pub(crate) fn cut<O: Output>(flow: &mut Flow, why: Why, silent: bool, ctx: &mut 
         _ => {
             flow.state = State::Denied(Refusing {
                 silent,
+                half_hello: flow.has_half_hello(),
                 ..Refusing::default()
             })
         }

@@ -31,6 +31,8 @@ pub(crate) struct QuicFlow {
     early: Vec<Vec<u8>>,
     /// A hello was let through.
     judged: bool,
+    /// Something was, perhaps a part of a hello.
+    forwarded: bool,
     /// The latest reason for which a datagram was dropped; each is reported once in a row.
     refused: Option<&'static str>,
 }
@@ -53,6 +55,7 @@ impl QuicFlow {
             reader: QuicReader::new(),
             early: Vec::new(),
             judged: false,
+            forwarded: false,
             refused: None,
         }
     }
@@ -62,8 +65,14 @@ impl QuicFlow {
     pub(crate) fn adopted(judges: Judges) -> Self {
         Self {
             judged: true,
+            forwarded: true,
             ..Self::new(judges)
         }
+    }
+
+    /// Whether the server may hold a part of a hello.
+    pub(crate) fn has_forwarded(&self) -> bool {
+        self.forwarded
     }
 
     /// Bytes of memory held, without the frames held back.
@@ -113,9 +122,13 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
     };
     *ctx.held_bytes = ctx.held_bytes.saturating_sub(quic.held_bytes());
     match read(flow, &mut quic, packet, ctx) {
-        Fate::Forward => ctx.forward(packet.frame),
+        Fate::Forward => {
+            quic.forwarded = true;
+            ctx.forward(packet.frame);
+        }
         Fate::Judged => {
             quic.judged = true;
+            quic.forwarded = true;
             // Before the frame goes out: what follows it must meet the new entry.
             flow.put_cache(entry(flow), ctx);
             ctx.forward(packet.frame);
@@ -123,7 +136,10 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
         }
         Fate::Hold => hold(&mut quic, packet, ctx),
         Fate::Drop => ctx.counters.quic_dropped += 1,
-        Fate::Refuse(refused) => return refuse(flow, packet, refused, ctx),
+        Fate::Refuse(refused) => {
+            let half_hello = quic.forwarded;
+            return refuse(flow, packet, refused, half_hello, ctx);
+        }
     }
     *ctx.held_bytes += quic.held_bytes();
     flow.state = State::Quic(quic);
@@ -245,13 +261,22 @@ fn why(flow: &Flow, refused: Refused) -> Why {
     }
 }
 
-fn refuse<O: Output>(flow: &mut Flow, packet: &Packet<'_>, refused: Refused, ctx: &mut Ctx<'_, O>) {
+fn refuse<O: Output>(
+    flow: &mut Flow,
+    packet: &Packet<'_>,
+    refused: Refused,
+    half_hello: bool,
+    ctx: &mut Ctx<'_, O>,
+) {
     let facts = refused.facts.clone();
     deny::report(flow, why(flow, refused), ctx);
     flow.facts = facts.or(flow.facts.take());
     flow.drop_cache(ctx);
     deny::prohibit(flow, packet, ctx);
-    flow.state = State::Denied(Refusing::default());
+    flow.state = State::Denied(Refusing {
+        half_hello,
+        ..Refusing::default()
+    });
 }
 
 fn hold<O: Output>(quic: &mut QuicFlow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {

@@ -268,8 +268,8 @@ impl Engine {
         flow.note_reset(packet, ctx);
         let held = flow.judged_bytes();
         let was_denied = matches!(flow.state, State::Denied(_));
-        if matches!(flow.state, State::Lost) && packet.layout.protocol == UDP {
-            flow.state = quic::adopted(flow, policy);
+        if matches!(flow.state, State::Lost) {
+            flow.state = regained(flow, policy);
         }
         match &flow.state {
             State::Open => {
@@ -434,7 +434,7 @@ impl Engine {
             Some(at) => self
                 .flows
                 .get_mut(at)
-                .is_some_and(|f| matches!(f.state, State::Open | State::Dns(_))),
+                .is_some_and(|flow| passes_fragments(flow)),
             None => is_passed_by_kernel(&flow_key, ctx!(self, now, out)),
         };
         if !allowed {
@@ -661,6 +661,18 @@ impl Engine {
     }
 }
 
+/// How a flow goes on of which the engine before this one knew more. What no enforced rule judges may
+/// go on.
+fn regained(flow: &Flow, policy: &EndpointPolicy) -> State {
+    if flow.key.protocol == UDP {
+        return quic::adopted(flow, policy);
+    }
+    match policy.decide_named(&flow.query(), &flow.names) {
+        FlowVerdict::Allow(_) => State::Open,
+        FlowVerdict::Deny(_) | FlowVerdict::Inspect(_) => State::Lost,
+    }
+}
+
 /// A flow of which the engine before this one knew more.
 fn lost<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
     ctx.counters.unknown_flow += 1;
@@ -713,7 +725,16 @@ fn is_passed_by_kernel<O: Output>(key: &FlowKey, ctx: &mut Ctx<'_, O>) -> bool {
 }
 
 fn is_handshaking(flow: &Flow) -> bool {
-    matches!(&flow.state, State::Inspect(inspection) if !inspection.established)
+    matches!(&flow.state, State::Inspect(inspection) if !inspection.established && inspection.is_enforced())
+}
+
+/// Whether the fragments behind the first one pass.
+fn passes_fragments(flow: &Flow) -> bool {
+    match &flow.state {
+        State::Open | State::Dns(_) => true,
+        State::Quic(quic) => quic.is_audit_only(),
+        State::Inspect(_) | State::Lost | State::Denied(_) => false,
+    }
 }
 
 /// The server has answered, whatever it answered: a client may wait long before its first byte.

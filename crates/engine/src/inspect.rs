@@ -103,6 +103,8 @@ pub(crate) struct Inspection {
     reader: Reader,
     /// Behind the last byte of the server when the client's first byte came.
     pub heard_first: Option<u32>,
+    /// Nothing is read any more, though something was to be.
+    given_up: bool,
     /// The server may have agreed to change protocols: the next byte shows whether it has.
     doubted: bool,
     /// When the reader last heard of the time.
@@ -127,6 +129,7 @@ impl Inspection {
             response: None,
             reader: Reader::Detecting(Vec::new()),
             heard_first: None,
+            given_up: false,
             doubted: false,
             calmed: Duration::ZERO,
             carrier: None,
@@ -165,6 +168,17 @@ impl Inspection {
         size_of::<Self>() + self.stream.memory() + reader
     }
 
+    /// Whether a rule that is enforced judges the stream. If none does, nothing of it may be held up for
+    /// long, changed or refused.
+    pub(crate) fn is_enforced(&self) -> bool {
+        self.judges.enforced.is_some()
+    }
+
+    /// Whether a part of the stream has gone by that should have been read.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up
+    }
+
     /// Whether no byte of the stream matters any more.
     pub(crate) fn is_settled(&self) -> bool {
         matches!(self.reader, Reader::Settled)
@@ -174,6 +188,9 @@ impl Inspection {
     pub(crate) fn steering(&self) -> (Steer, Steer) {
         if self.response.is_some() {
             return (Steer::Divert, Steer::Divert);
+        }
+        if self.is_settled() && !self.is_enforced() {
+            return (Steer::Pass, Steer::Pass);
         }
         if self.is_settled() {
             let start = self.stream.next();
@@ -549,6 +566,7 @@ impl Inspection {
     /// No rule that is enforced judges the flow, and it cannot be read any further: nothing of it
     /// matters from here on.
     pub(crate) fn give_up(&mut self, len: usize) {
+        self.given_up = true;
         self.reader = Reader::Settled;
         self.switch = None;
         self.response = None;

@@ -120,6 +120,14 @@ fn is_read(flow: &Flow) -> bool {
     matches!(flow.state, State::Inspect(_) | State::Quic(_))
 }
 
+fn is_given_up(state: &State) -> bool {
+    match state {
+        State::Inspect(inspection) => inspection.is_given_up(),
+        State::Quic(quic) => quic.is_given_up(),
+        State::Open | State::Lost | State::Dns(_) | State::Denied(_) => false,
+    }
+}
+
 fn set_judges(flow: &mut Flow, judges: Judges) {
     match &mut flow.state {
         State::Inspect(inspection) => inspection.judges = judges,
@@ -141,6 +149,8 @@ fn inspect<O: Output>(
     };
     let reason = match (&flow.state, &flow.facts) {
         (State::Denied(_), _) => return flow.stays_denied(),
+        // A policy in audit mode let go by what it could not read.
+        (state, _) if is_given_up(state) => Some("l7-facts-unknown"),
         (_, Some(facts)) => judges.recorded(facts),
         (State::Inspect(_) | State::Quic(_), None) => None,
         (State::Open | State::Lost | State::Dns(_), None) => Some("l7-facts-unknown"),

@@ -33,6 +33,8 @@ pub(crate) struct QuicFlow {
     judged: bool,
     /// Something was, perhaps a part of a hello.
     forwarded: bool,
+    /// A policy in audit mode let something go by that it could not read.
+    given_up: bool,
     /// The latest reason for which a datagram was dropped; each is reported once in a row.
     refused: Option<&'static str>,
 }
@@ -56,6 +58,7 @@ impl QuicFlow {
             early: Vec::new(),
             judged: false,
             forwarded: false,
+            given_up: false,
             refused: None,
         }
     }
@@ -68,6 +71,16 @@ impl QuicFlow {
             forwarded: true,
             ..Self::new(judges)
         }
+    }
+
+    /// Whether something has gone by unread.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up
+    }
+
+    /// Whether no rule is enforced: everything goes by, read or not.
+    pub(crate) fn is_audit_only(&self) -> bool {
+        self.judges.enforced.is_none()
     }
 
     /// Whether the server may hold a part of a hello.
@@ -101,6 +114,9 @@ pub(crate) fn open<O: Output>(
 pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
     if !flow.is_from_client(packet) {
         return ctx.forward(packet.frame);
+    }
+    if matches!(&flow.state, State::Quic(quic) if quic.is_audit_only()) {
+        return audited(flow, packet, ctx);
     }
     if !matches!(packet.layout.l4, L4::Udp { .. }) {
         // A fragment: what is not whole cannot be judged.
@@ -143,6 +159,32 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
     }
     *ctx.held_bytes += quic.held_bytes();
     flow.state = State::Quic(quic);
+}
+
+/// A packet of a flow that only policies in audit mode look at. It goes on at once, whatever was read.
+fn audited<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+    let State::Quic(mut quic) = std::mem::replace(&mut flow.state, State::Open) else {
+        return;
+    };
+    let free = ctx.judged_bytes.free(flow.key.endpoint, ctx.limits);
+    let is_readable = matches!(packet.layout.l4, L4::Udp { .. })
+        && packet.is_filled_in_place()
+        && packet.frame.len() <= free.bytes();
+    quic.forwarded = true;
+    // Held while a rule was enforced.
+    *ctx.held_bytes = ctx.held_bytes.saturating_sub(quic.held_bytes());
+    for frame in std::mem::take(&mut quic.early) {
+        ctx.forward(&frame);
+    }
+    if !is_readable {
+        ctx.counters.audit_unread += 1;
+        quic.given_up = true;
+    } else if let Fate::Judged = read(flow, &mut quic, packet, ctx) {
+        quic.judged = true;
+        flow.put_cache(entry(flow), ctx);
+    }
+    flow.state = State::Quic(quic);
+    ctx.forward(packet.frame);
 }
 
 /// What the kernel may do once a hello was let through.
@@ -231,7 +273,8 @@ fn unreadable<O: Output>(
     refused: Refused,
     ctx: &mut Ctx<'_, O>,
 ) -> Fate {
-    let audit_only = quic.judges.enforced.is_none();
+    let audit_only = quic.is_audit_only();
+    quic.given_up |= audit_only;
     if !audit_only && !quic.judged {
         return Fate::Refuse(refused);
     }

@@ -42,7 +42,10 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
         return;
     };
     let held = inspection.stream.held_bytes();
-    if flow.is_from_client(packet) {
+    if inspection.is_settled() && !inspection.is_enforced() {
+        update_cache(flow, &inspection, ctx);
+        pass_any(flow, packet, ctx);
+    } else if flow.is_from_client(packet) {
         if tcp.flags.urg() && !inspection.is_settled() {
             urgent_segment(flow, &mut inspection, packet, ctx);
         } else {
@@ -90,7 +93,7 @@ pub(crate) fn forgotten<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) {
     let State::Inspect(inspection) = &flow.state else {
         return;
     };
-    if !inspection.established || !inspection.in_head() {
+    if !inspection.established || !inspection.in_head() || !inspection.is_enforced() {
         return;
     }
     let delivered = inspection.stream.next();
@@ -117,6 +120,9 @@ fn server_segment<O: Output>(
     };
     match watch.push(tcp.seq, payload) {
         Answer::OutOfOrder => {
+            if let_go(flow, inspection, packet, None, ctx) {
+                return;
+            }
             ctx.counters.response_out_of_order += 1;
             return;
         }
@@ -129,13 +135,16 @@ fn server_segment<O: Output>(
                 sent: tcp.ack,
                 expected: tcp.seq,
             };
-            flow.drop_cache(ctx);
             let refused = Refused {
                 reason: refusal.reason,
                 detail: refusal.detail,
                 facts: flow.facts.clone(),
                 tell: Tell::Reset,
             };
+            if let_go(flow, inspection, packet, Some(&refused), ctx) {
+                return;
+            }
+            flow.drop_cache(ctx);
             return deny::refuse_stream(flow, at, Turn::Never, refused, ctx);
         }
     }
@@ -151,6 +160,9 @@ fn urgent_segment<O: Output>(
     packet: &Packet<'_>,
     ctx: &mut Ctx<'_, O>,
 ) {
+    if let_go(flow, inspection, packet, None, ctx) {
+        return;
+    }
     let mut frame = packet.frame.to_vec();
     if edit::clear_urgent(&mut frame, &packet.layout).is_err() {
         return;
@@ -175,15 +187,14 @@ fn client_segment<O: Output>(
         return empty_segment(flow, inspection, packet, tcp, ctx);
     }
     if !is_established(flow, inspection, ctx) {
-        ctx.counters.before_handshake += 1;
-        return;
+        return before_handshake(flow, inspection, packet, ctx);
     }
     let ahead = seq::distance(tcp.seq, inspection.stream.next());
     if ahead > 0 && inspection.is_settled() {
         return beyond_settled(flow, inspection, packet, ctx);
     }
     if ahead > 0 && !inspection.leap(ahead.unsigned_abs()) {
-        return hold(inspection, packet, tcp, ahead, ctx);
+        return hold(flow, inspection, packet, ahead, ctx);
     }
     if !segment(flow, inspection, packet, tcp, ctx) {
         return;
@@ -201,6 +212,17 @@ fn client_segment<O: Output>(
         if !goes_on {
             return;
         }
+    }
+}
+
+fn before_handshake<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    ctx: &mut Ctx<'_, O>,
+) {
+    if !let_go(flow, inspection, packet, None, ctx) {
+        ctx.counters.before_handshake += 1;
     }
 }
 
@@ -232,13 +254,12 @@ fn empty_segment<O: Output>(
     }
     // It would be the end of an older connection that the server still has.
     if !is_established(flow, inspection, ctx) {
-        ctx.counters.before_handshake += 1;
-        return;
+        return before_handshake(flow, inspection, packet, ctx);
     }
     let ahead = seq::distance(tcp.seq, inspection.stream.next());
     if ahead > 0 && !inspection.leap(ahead.unsigned_abs()) {
         // The server would remember it, and cut the stream there once it has got so far.
-        return hold(inspection, packet, tcp, ahead, ctx);
+        return hold(flow, inspection, packet, ahead, ctx);
     }
     end_of_stream(flow, inspection, packet, tcp, ctx);
 }
@@ -246,12 +267,15 @@ fn empty_segment<O: Output>(
 /// A FIN without payload at or before the next expected byte. False: the flow was denied.
 fn end_of_stream<O: Output>(
     flow: &mut Flow,
-    inspection: &Inspection,
+    inspection: &mut Inspection,
     packet: &Packet<'_>,
     tcp: &TcpHeader,
     ctx: &mut Ctx<'_, O>,
 ) -> bool {
     if ends_in_head(inspection, tcp.seq) {
+        if let_go(flow, inspection, packet, Some(&head_incomplete()), ctx) {
+            return true;
+        }
         let at = Position {
             delivered: inspection.stream.next(),
             sent: segment_end(tcp, 0),
@@ -263,10 +287,46 @@ fn end_of_stream<O: Output>(
     }
     if fin_fits(inspection, tcp.seq) {
         pass(flow, packet, ctx);
-    } else {
+    } else if !let_go(flow, inspection, packet, None, ctx) {
         ctx.counters.fin_misplaced += 1;
     }
     true
+}
+
+/// A flow that only policies in audit mode look at, and that cannot be read any further without being
+/// disturbed (`why`: because of its form), goes on unread. False: a rule is enforced.
+fn let_go<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    why: Option<&Refused>,
+    ctx: &mut Ctx<'_, O>,
+) -> bool {
+    if inspection.is_enforced() {
+        return false;
+    }
+    match why {
+        None => ctx.counters.audit_unread += 1,
+        Some(why) => {
+            deny::report_unreadable(flow, inspection.judges.audited.as_deref(), why, ctx);
+        }
+    }
+    stop_reading(flow, inspection, 0);
+    update_cache(flow, inspection, ctx);
+    for frame in inspection.stream.take_held() {
+        if let Some(held) = Packet::reparse(&frame, packet.tag) {
+            pass(flow, &held, ctx);
+        }
+    }
+    pass_any(flow, packet, ctx);
+    true
+}
+
+/// Nothing more is read of a flow that no rule is enforced on. The facts of what was read before do not
+/// stand for what follows, should a rule be enforced later.
+fn stop_reading(flow: &mut Flow, inspection: &mut Inspection, skipped: usize) {
+    flow.facts = None;
+    inspection.give_up(skipped);
 }
 
 /// Whether the stream would end at `fin`, in the middle of a head.
@@ -311,10 +371,11 @@ fn beyond_settled<O: Output>(
     pass(flow, packet, ctx);
 }
 
+/// Holds back a segment that begins `ahead` of the next expected byte.
 fn hold<O: Output>(
+    flow: &mut Flow,
     inspection: &mut Inspection,
     packet: &Packet<'_>,
-    tcp: &TcpHeader,
     ahead: i32,
     ctx: &mut Ctx<'_, O>,
 ) {
@@ -322,11 +383,14 @@ fn hold<O: Output>(
         <= ctx.limits.held_bytes_per_flow
         && *ctx.held_bytes + packet.frame.len() <= ctx.limits.held_bytes;
     if ahead > HOLD_AHEAD || !room {
-        ctx.counters.held_full += 1;
+        if !let_go(flow, inspection, packet, None, ctx) {
+            ctx.counters.held_full += 1;
+        }
         return;
     }
     ctx.counters.held += 1;
-    inspection.stream.hold(tcp.seq, packet.frame);
+    let start = inspection.stream.next().wrapping_add_signed(ahead);
+    inspection.stream.hold(start, packet.frame);
 }
 
 /// A segment that begins at or before the next expected byte. False: the flow was denied.
@@ -342,6 +406,9 @@ fn segment<O: Output>(
     let old_len = (next.wrapping_sub(tcp.seq) as usize).min(payload.len());
     let (old, new) = payload.split_at(old_len);
     let old_is_good = old.is_empty() || check_old(flow, inspection, tcp.seq, old, ctx);
+    if !old_is_good && let_go(flow, inspection, packet, None, ctx) {
+        return true;
+    }
     if new.is_empty() {
         if !old_is_good {
             return true;
@@ -357,6 +424,8 @@ fn segment<O: Output>(
         return true;
     }
     if !has_room(flow, inspection, new.len(), ctx) {
+        // Under an enforced rule it is dropped, and sent again.
+        let_go(flow, inspection, packet, None, ctx);
         return true;
     }
     if !judge(flow, inspection, packet, tcp, new, ctx) {
@@ -463,7 +532,7 @@ fn judge<O: Output>(
             report_let_through(flow, &let_through, ctx);
             deny::report_unreadable(flow, inspection.judges.audited.as_deref(), &refused, ctx);
             let read = inspection.stream.next().wrapping_sub(delivered) as usize;
-            inspection.give_up(new.len().saturating_sub(read));
+            stop_reading(flow, inspection, new.len().saturating_sub(read));
             return true;
         }
         count(refused.facts.is_some(), &refused.tell, ctx);
@@ -576,6 +645,14 @@ pub(crate) fn update_cache<O: Output>(
 ) {
     let client_is_local = flow.client_direction() == tollgate_wire::tag::Direction::Outbound;
     flow.put_cache(inspection.cache_entry(client_is_local), ctx);
+}
+
+/// Sends a segment of either side on as it came.
+fn pass_any<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+    match flow.is_from_client(packet) {
+        true => pass(flow, packet, ctx),
+        false => ctx.forward(packet.frame),
+    }
 }
 
 /// Sends a segment of the client on as it came.

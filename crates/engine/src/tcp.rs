@@ -80,6 +80,10 @@ pub(crate) fn forward_syn<O: Output>(packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) 
     if packet.payload().is_empty() {
         return ctx.forward(packet.frame);
     }
+    forward_without_payload(packet, ctx);
+}
+
+fn forward_without_payload<O: Output>(packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
     set_scratch(packet, ctx);
     if edit::truncate_payload(ctx.scratch, &packet.layout, 0).is_ok() {
         ctx.counters.trimmed += 1;
@@ -405,23 +409,15 @@ fn segment<O: Output>(
     let next = inspection.stream.next();
     let old_len = (next.wrapping_sub(tcp.seq) as usize).min(payload.len());
     let (old, new) = payload.split_at(old_len);
-    let old_is_good = old.is_empty() || check_old(flow, inspection, tcp.seq, old, ctx);
-    if !old_is_good && let_go(flow, inspection, packet, None, ctx) {
+    let front = match old.is_empty() {
+        true => Front::Judged,
+        false => check_old(flow, inspection, tcp.seq, old, ctx),
+    };
+    if front != Front::Judged && let_go(flow, inspection, packet, None, ctx) {
         return true;
     }
     if new.is_empty() {
-        if !old_is_good {
-            return true;
-        }
-        if tcp.flags.fin() {
-            let fin = TcpHeader {
-                seq: tcp.seq.wrapping_add(seq::span(payload.len())),
-                ..*tcp
-            };
-            return end_of_stream(flow, inspection, packet, &fin, ctx);
-        }
-        pass(flow, packet, ctx);
-        return true;
+        return old_segment(flow, inspection, packet, tcp, front, ctx);
     }
     if !has_room(flow, inspection, new.len(), ctx) {
         // Under an enforced rule it is dropped, and sent again.
@@ -432,7 +428,7 @@ fn segment<O: Output>(
         return false;
     }
     update_cache(flow, inspection, ctx);
-    if old_is_good {
+    if front == Front::Judged {
         pass(flow, packet, ctx);
     } else {
         forward_trimmed(flow, packet, old_len, ctx);
@@ -440,30 +436,77 @@ fn segment<O: Output>(
     true
 }
 
-/// Whether bytes from before `next` may be sent on: they are those that were judged, or the
-/// server has them already.
+/// What the bytes of a segment from before `next` are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Front {
+    /// Those that were judged.
+    Judged,
+    /// Others, or they cannot be compared any more, where the server has said that it has its own.
+    Acknowledged,
+    /// Others, that the server might take.
+    Other,
+}
+
+/// A segment without a new byte. False: the flow was denied.
+fn old_segment<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    tcp: &TcpHeader,
+    front: Front,
+    ctx: &mut Ctx<'_, O>,
+) -> bool {
+    let len = packet.payload().len();
+    let fin = TcpHeader {
+        seq: tcp.seq.wrapping_add(seq::span(len)),
+        ..*tcp
+    };
+    match front {
+        Front::Other => true,
+        Front::Judged if tcp.flags.fin() => end_of_stream(flow, inspection, packet, &fin, ctx),
+        Front::Judged => {
+            pass(flow, packet, ctx);
+            true
+        }
+        Front::Acknowledged if tcp.flags.fin() => {
+            let mut frame = packet.frame.to_vec();
+            if edit::trim_payload_front(&mut frame, &packet.layout, len).is_err() {
+                return true;
+            }
+            match Packet::reparse(&frame, packet.tag) {
+                Some(bare) => end_of_stream(flow, inspection, &bare, &fin, ctx),
+                None => true,
+            }
+        }
+        Front::Acknowledged => {
+            forward_without_payload(packet, ctx);
+            true
+        }
+    }
+}
+
+/// Whether bytes from before `next` are those that were judged.
 fn check_old<O: Output>(
     flow: &mut Flow,
     inspection: &Inspection,
     start: u32,
     old: &[u8],
     ctx: &mut Ctx<'_, O>,
-) -> bool {
+) -> Front {
     let known = inspection.stream.check_old(start, old);
     if known == Old::Same {
-        return true;
+        return Front::Judged;
     }
-    // The server throws away what it has: a keep-alive probe may carry any byte there
-    // (RFC 9293, section 3.8.4).
+    // A keep-alive probe may carry any byte there (RFC 9293, section 3.8.4).
     let end = start.wrapping_add(seq::span(old.len()));
     if believable_ack(flow, inspection, ctx).is_some_and(|ack| !seq::before(ack, end)) {
-        return true;
+        return Front::Acknowledged;
     }
     match known {
         Old::Forgotten => ctx.counters.retransmission_unknown += 1,
         Old::Different | Old::Same => ctx.counters.retransmission_differs += 1,
     }
-    false
+    Front::Other
 }
 
 /// Makes room among the judged bytes. False: too many are unacknowledged, which is counted.

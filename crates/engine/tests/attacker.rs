@@ -121,3 +121,33 @@ fn a_fin_before_the_servers_syn_ack_is_not_delivered() {
     conn.client_seq = conn.client_seq.wrapping_add(1);
     assert_eq!(conn.fin(&mut gate, true), []);
 }
+
+/// Somebody who helps the client acknowledges in the server's name what was lost on the way to it. What
+/// cannot be compared with what was judged is not delivered, whoever is said to have it.
+#[test]
+fn what_was_judged_and_lost_is_not_replaced_behind_a_forged_acknowledgement() {
+    let (mut gate, mut conn) = opened();
+    let start = conn.client_seq;
+    let good = b"GET /v2/items HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
+    // Enough that the first ones are not remembered once they are acknowledged.
+    for _ in 0..200 {
+        conn.send(&mut gate, good);
+    }
+    conn.answer(&mut gate, b"");
+    conn.send(&mut gate, good);
+    for (seq, fin) in [
+        (start, false),
+        (conn.client_seq.wrapping_sub(BAD.len() as u32), true),
+    ] {
+        conn.answer(&mut gate, b"");
+        let flags = if fin {
+            TcpFlags::FIN | TcpFlags::ACK
+        } else {
+            TcpFlags::ACK
+        };
+        let frame = conn.frame(true, flags, seq, conn.server_seq, BAD);
+        let out = gate.arrives(Outbound, &frame);
+        assert_eq!((out.len(), delivered(&out, Outbound)), (1, String::new()));
+        assert_eq!(out[0].header.unwrap().flags.fin(), fin);
+    }
+}

@@ -9,11 +9,11 @@
 //! [`BlindEngine`] is such an engine, for other uses.
 
 mod engine;
-mod helper;
+pub(crate) mod helper;
 mod measure;
-mod path;
+pub(crate) mod path;
 mod stage;
-mod suricata;
+pub(crate) mod suricata;
 
 use std::fs::File;
 use std::path::PathBuf;

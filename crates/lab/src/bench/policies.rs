@@ -12,6 +12,9 @@ const RULES_PER_POLICY: usize = 100;
 /// Highest policy priority that may be given (1.0 to 10000.0); lower is first.
 const LAST_PRIORITY: usize = 10_000;
 
+/// Number of the first of Suricata's rules that fit none of the bench's requests.
+const FIRST_SID: u32 = 10;
+
 /// Writes a policy directory with `rules` egress rules whose addresses do not overlap, the last of
 /// which fits the bench's connections and has `rules` items in its `l7Protocols`, the last of which
 /// fits the bench's requests.
@@ -54,13 +57,12 @@ fn policy_head(name: &str, priority: usize) -> String {
 fn other_policy(index: usize, numbers: &[usize]) -> String {
     let mut text = policy_head(&format!("other-{index}"), index + 1);
     for number in numbers {
-        // 198.18.0.0/15 is set aside for benchmarks (RFC 2544): 131072 addresses.
-        let (a, b) = ((number / 256) % 256, number % 256);
+        let to = other_address(*number);
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "    - name: r{number}\n      action: Allow\n      \
-             to: [{{ipBlock: {{cidr: 198.18.{a}.{b}/32}}}}]\n      \
+             to: [{{ipBlock: {{cidr: {to}/32}}}}]\n      \
              ports: [{{protocol: TCP, port: 80}}]\n      \
              l7Protocols: [{{http: {{host: h{number}.example.com, path: /p{number}/*}}}}]"
         );
@@ -95,6 +97,47 @@ fn bench_policy(items: usize) -> String {
     text
 }
 
+/// The same rules for Suricata: everything that is established is refused but what a rule lets pass,
+/// and so many rules let something pass.
+///
+/// It matches names as bytes and asks no more once a rule has let a flow pass; that is its way.
+pub fn suricata_rules(rules: usize) -> String {
+    let mut text = "reject ip any any -> any any (msg: \"refused\"; flow: to_server, established; \
+                    sid: 1;)\n"
+        .to_owned();
+    // Writing to a string cannot fail, here and below.
+    let _ = writeln!(
+        text,
+        "pass http any any -> {OUT_V4} [80,8080] (msg: \"http\"; http.host; content: \"{API_HOST}\"; \
+         startswith; endswith; sid: 2;)\n\
+         pass tls any any -> {OUT_V4} [443,8443] (msg: \"tls\"; tls.sni; dotprefix; \
+         content: \".example.com\"; endswith; sid: 3;)"
+    );
+    let mut sid = FIRST_SID;
+    let mut other = |to: &str, number: usize| {
+        let _ = writeln!(
+            text,
+            "pass http any any -> {to} (msg: \"other\"; http.host; \
+             content: \"h{number}.example.com\"; startswith; endswith; http.uri; \
+             content: \"/p{number}/\"; startswith; sid: {sid};)"
+        );
+        sid += 1;
+    };
+    for number in 0..rules.saturating_sub(1) {
+        other(&format!("{} 80", other_address(number)), number);
+    }
+    for item in 1..rules {
+        other(&format!("{OUT_V4} [80,8080]"), item);
+    }
+    text
+}
+
+/// Address of another external host. 198.18.0.0/15 is set aside for benchmarks (RFC 2544): 131072
+/// addresses.
+fn other_address(number: usize) -> String {
+    format!("198.18.{}.{}", (number / 256) % 256, number % 256)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +154,21 @@ mod tests {
             let count = |what: &str| texts.iter().map(|t| t.matches(what).count()).sum::<usize>();
             assert_eq!(count("- name: r") + count("- name: http"), rules);
             assert_eq!(count("- http: {host:"), rules);
+        }
+    }
+
+    #[test]
+    fn suricata_is_given_as_many_rules() {
+        for rules in [1, 100, 10_000] {
+            let text = suricata_rules(rules);
+            // One that fits requests, one that fits TLS, and those that fit none: of other hosts, and
+            // of this one.
+            assert_eq!(text.matches("pass http").count(), 1 + 2 * (rules - 1));
+            let sids = text.lines().filter_map(|l| l.rsplit("sid: ").next());
+            let mut sids: Vec<&str> = sids.collect();
+            sids.sort_unstable();
+            sids.dedup();
+            assert_eq!(sids.len(), text.lines().count());
         }
     }
 

@@ -12,6 +12,7 @@ use crate::error::{IoContext, LabError, Result};
 use crate::interrupt;
 use crate::lab::{Lab, Place};
 use crate::names::API_HOST;
+use crate::procs::Stat;
 use crate::run::{Cmd, kill_group, shorten};
 
 /// Where Debian's package has the program.
@@ -29,6 +30,17 @@ const SHOWN: usize = 1500;
 /// Its counters of frames that it could not send, and of frames that its ring has cut off.
 const SEND_ERRORS: &str = "capture.afpacket.send_errors";
 const TRUNCATED: &str = "decoder.event.afpacket.trunc_pkt";
+
+/// How much of a connection it looks at, as Debian's configuration has it. Without these lines it would
+/// reassemble every connection to its end.
+const STREAM: &str = "stream:\n  memcap: 64mb\n  inline: auto\n  reassembly:\n    \
+    {memcap: 256mb, depth: 1mb, toserver-chunk-size: 2560, toclient-chunk-size: 2560, \
+    randomize-chunk-size: yes}\n";
+/// The same for bodies of HTTP.
+const BODIES: &str = "libhtp: {default-config: {personality: IDS, request-body-limit: 100kb, \
+    response-body-limit: 100kb, request-body-minimal-inspect-size: 32kb, \
+    request-body-inspect-window: 4kb, response-body-minimal-inspect-size: 40kb, \
+    response-body-inspect-window: 16kb}}";
 
 /// A running Suricata; dropping it kills it.
 #[derive(Debug)]
@@ -63,11 +75,12 @@ impl Suricata {
     }
 
     /// Starts it between the engine's ports and waits until it captures. `root` is a directory with
-    /// a system that has Suricata, e.g. of `scripts/suricata-chroot.sh`.
+    /// a system that has Suricata, e.g. of `scripts/suricata-chroot.sh`; `rules` is the text of its
+    /// only file of rules.
     ///
     /// # Errors
     /// It does not start; the error has the end of its log.
-    pub fn start(lab: &Lab, root: &Path) -> Result<Suricata> {
+    pub fn start(lab: &Lab, root: &Path, rules: &str) -> Result<Suricata> {
         let inside = PathBuf::from("/run/tollgate-lab").join(&lab.info.name);
         let dir = root.join(inside.strip_prefix("/").unwrap_or(&inside));
         fs::create_dir_all(&dir).doing("creating", &dir)?;
@@ -76,7 +89,7 @@ impl Suricata {
             fs::write(&path, text).doing("writing", path)
         };
         put("suricata.yaml", &config(&inside))?;
-        put("lab.rules", &rules())?;
+        put("lab.rules", rules)?;
         for old in ["suricata.log", "stats.log"] {
             let _ = fs::remove_file(dir.join(old));
         }
@@ -114,8 +127,15 @@ impl Suricata {
         }
     }
 
-    fn ended(&mut self) -> bool {
+    /// Whether it has ended by itself.
+    pub fn ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Processor seconds, user and system, that all its threads have used so far.
+    pub fn cpu_seconds(&self) -> f64 {
+        let pid = i32::try_from(self.child.id()).unwrap_or(0);
+        Stat::of(pid).map_or(0.0, |stat| stat.cpu_seconds())
     }
 
     /// Stops it; returns what it has counted.
@@ -187,14 +207,15 @@ fn config(inside: &Path) -> String {
          classification-file: /etc/suricata/classification.config\n\
          reference-config-file: /etc/suricata/reference.config\n\
          default-rule-path: {inside}\nrule-files: [lab.rules]\n\
-         app-layer:\n  protocols:\n    http: {{enabled: yes}}\n    tls: {{enabled: yes}}\n",
+         {STREAM}\
+         app-layer:\n  protocols:\n    http: {{enabled: yes, {BODIES}}}\n    tls: {{enabled: yes}}\n",
         port(first, second, 80),
         port(second, first, 81),
     )
 }
 
 /// The usual pair for a tenant: its host passes, everything else that is established is refused.
-fn rules() -> String {
+pub fn rules() -> String {
     format!(
         "reject ip any any -> any any (msg: \"refused\"; flow: to_server, established; \
          sid: 1;)\n\

@@ -227,12 +227,13 @@ impl Daemon {
         self.path(&format!("log/eve-{}.json", day.trim()))
     }
 
-    /// Its events.
+    /// Its events of TCP; the pod's kernel speaks of multicast groups now and then.
     pub fn events(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.eve()).unwrap();
         let lines = text.lines();
         lines
-            .map(|line| serde_json::from_str(line).unwrap())
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .filter(|event| event["proto"] == "TCP")
             .collect()
     }
 

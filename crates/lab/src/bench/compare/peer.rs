@@ -22,6 +22,8 @@ pub enum Peer {
     Workaround,
     /// Suricata inline, with the workaround.
     Suricata,
+    /// Tollgate in Suricata's place: the same ports, rules and configuration, without the workaround.
+    DropIn,
     /// HAProxy on the node: TLS by server name, HTTP by host.
     HaProxy,
     /// nginx on the node: TLS by server name.
@@ -30,10 +32,11 @@ pub enum Peer {
 
 impl Peer {
     /// All of them, in the order of reports.
-    pub const ALL: [Peer; 5] = [
+    pub const ALL: [Peer; 6] = [
         Peer::Tollgate,
         Peer::Workaround,
         Peer::Suricata,
+        Peer::DropIn,
         Peer::HaProxy,
         Peer::Nginx,
     ];
@@ -44,6 +47,7 @@ impl Peer {
             Peer::Tollgate => "tollgate",
             Peer::Workaround => "workaround",
             Peer::Suricata => "suricata",
+            Peer::DropIn => "dropin",
             Peer::HaProxy => "haproxy",
             Peer::Nginx => "nginx",
         }
@@ -52,7 +56,7 @@ impl Peer {
     /// Whether it can take a case.
     pub fn takes(self, case: Case) -> bool {
         match self {
-            Peer::Tollgate | Peer::Suricata => true,
+            Peer::Tollgate | Peer::Suricata | Peer::DropIn => true,
             // It has no process and no rules.
             Peer::Workaround => !matches!(case, Case::CpuPerGb | Case::Rules(_)),
             // Many rules would be lists of its own kind, of which there are several: not comparable.
@@ -80,7 +84,7 @@ impl Peer {
     /// [`LabError::Usage`] with what to install.
     pub(super) fn check(self, suricata_root: Option<&Path>) -> Result<()> {
         match self {
-            Peer::Tollgate | Peer::Workaround => Ok(()),
+            Peer::Tollgate | Peer::DropIn | Peer::Workaround => Ok(()),
             Peer::Suricata => match suricata_root {
                 Some(root) => Suricata::check(root),
                 None => Err(LabError::Usage(

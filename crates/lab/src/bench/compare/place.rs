@@ -11,7 +11,7 @@ use crate::bench::measure::{ALL_BULK, Traffic};
 use crate::bench::policies;
 use crate::blind::helper::Helper;
 use crate::blind::path::{self, Off};
-use crate::blind::suricata::Suricata;
+use crate::blind::suricata::{Program, Suricata};
 use crate::error::{LabError, Result};
 use crate::interrupt;
 use crate::lab::Lab;
@@ -31,7 +31,7 @@ const POLL: Duration = Duration::from_millis(100);
 enum Running {
     Nothing,
     Tollgate(AgentHandle),
-    Suricata(Suricata, Helper),
+    Inline(Suricata, Helper),
     Proxy(Proxy),
 }
 
@@ -63,7 +63,7 @@ impl<'a> Place<'a> {
     pub fn clear(&mut self) -> Result<()> {
         self.now = None;
         match std::mem::replace(&mut self.running, Running::Nothing) {
-            Running::Suricata(engine, detour) => {
+            Running::Inline(engine, detour) => {
                 let stopped = detour.stop();
                 drop(engine);
                 stopped?;
@@ -111,13 +111,22 @@ impl<'a> Place<'a> {
                 Running::Tollgate(AgentHandle::start(self.lab, tollgate, &dir)?)
             }
             Peer::Suricata => {
-                let root = self.options.suricata_root.as_deref().unwrap_or("".as_ref());
-                let text = policies::suricata_rules(rules);
-                let engine = Suricata::start(self.lab, root, &text)?;
-                Running::Suricata(engine, path::detour(self.lab, tollgate)?)
+                let root = self
+                    .options
+                    .suricata_root
+                    .as_deref()
+                    .unwrap_or("/".as_ref());
+                self.start_inline(&Program::Chroot(root), rules)?
             }
+            Peer::DropIn => self.start_inline(&Program::DropIn(tollgate), rules)?,
             Peer::HaProxy | Peer::Nginx => Running::Proxy(Proxy::start(self.lab, peer)?),
         })
+    }
+
+    fn start_inline(&self, program: &Program<'_>, rules: usize) -> Result<Running> {
+        let engine = Suricata::start(self.lab, program, &policies::suricata_rules(rules))?;
+        let detour = path::detour(self.lab, &self.options.tollgate)?;
+        Ok(Running::Inline(engine, detour))
     }
 
     /// One value, with what is in the path.
@@ -132,7 +141,7 @@ impl<'a> Place<'a> {
         let ended = match &mut self.running {
             Running::Nothing => None,
             Running::Tollgate(agent) => (!agent.alive()).then(|| agent.log_tail()),
-            Running::Suricata(engine, _) => engine.ended().then(String::new),
+            Running::Inline(engine, _) => engine.ended().then(String::new),
             Running::Proxy(proxy) => proxy.ended().then(String::new),
         };
         match ended {
@@ -150,9 +159,7 @@ impl<'a> Place<'a> {
         match &self.running {
             Running::Nothing => Ok(0.0),
             Running::Tollgate(agent) => self.traffic.cpu_per_gb(&|| agent.cpu_seconds(), &kinds),
-            Running::Suricata(engine, _) => {
-                self.traffic.cpu_per_gb(&|| engine.cpu_seconds(), &kinds)
-            }
+            Running::Inline(engine, _) => self.traffic.cpu_per_gb(&|| engine.cpu_seconds(), &kinds),
             Running::Proxy(proxy) => self.traffic.cpu_per_gb(&|| proxy.cpu_seconds(), &kinds),
         }
     }

@@ -28,6 +28,7 @@ fn colour(peer: Peer) -> &'static str {
         Peer::Tollgate => "#175cd3",
         Peer::Workaround => "#98a2b3",
         Peer::Suricata => "#e07a1f",
+        Peer::DropIn => "#53a5ff",
         Peer::HaProxy => "#5f3dc4",
         Peer::Nginx => "#0b7a75",
     }

@@ -183,7 +183,7 @@ impl CompareReport {
 /// What an enforcer says of its version; Tollgate's is the reader's own.
 fn version(peer: Peer, suricata_root: Option<&Path>) -> Option<String> {
     let cmd = match peer {
-        Peer::Tollgate | Peer::Workaround => return None,
+        Peer::Tollgate | Peer::DropIn | Peer::Workaround => return None,
         Peer::Suricata => Cmd::new("chroot")
             .arg(suricata_root?)
             .args(["/usr/bin/suricata", "-V"]),

@@ -226,6 +226,25 @@ mod tests {
     }
 
     #[test]
+    fn a_family_has_used_what_its_children_have() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "while :; do :; done"])
+            .spawn()
+            .unwrap();
+        let pid = |process: u32| i32::try_from(process).unwrap();
+        let used = || Stat::of(pid(child.id())).map_or(0.0, |stat| stat.cpu_seconds());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while used() < 0.2 && Instant::now() < deadline {
+            std::thread::sleep(POLL);
+        }
+        let of_child = used();
+        let of_family = family_cpu_seconds(pid(std::process::id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(of_child >= 0.2 && of_family >= of_child, "{of_family}");
+    }
+
+    #[test]
     fn ends_a_process() {
         let mut child = std::process::Command::new("sleep")
             .arg("60")

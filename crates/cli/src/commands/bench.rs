@@ -41,6 +41,10 @@ pub struct Args {
     /// Directory with a system that has Suricata; `scripts/suricata-chroot.sh DIR` makes one
     #[arg(long, value_name = "DIR", requires = "compare")]
     suricata_root: Option<PathBuf>,
+    /// Name of the comparison's lab; others of the same name are removed
+    #[arg(long, value_name = "NAME", requires = "compare")]
+    #[arg(default_value = compare::LAB_NAME)]
+    name: String,
     /// Write the ratios as bars to this file, as SVG
     #[arg(long, value_name = "FILE", requires = "compare")]
     plot: Option<PathBuf>,
@@ -79,6 +83,7 @@ fn run_comparison(args: Args) -> Outcome {
         runs: args.runs,
         outside: args.outside.unwrap_or(Outside::Wire),
         suricata_root: args.suricata_root,
+        lab: args.name,
         ..CompareOptions::new(this_binary()?, &args.compare)
     };
     let report = compare::run(&options).map_err(failure)?;

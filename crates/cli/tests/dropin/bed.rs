@@ -14,6 +14,9 @@ use tollgate_lab::run::Cmd;
 
 use crate::TOLLGATE;
 
+/// The file that the image has.
+const SHIPPED: &str = include_str!("../../../../packaging/antrea/suricata.yaml");
+
 /// Longer than anything here takes; only a failing test waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -105,7 +108,7 @@ impl Daemon {
         fs::write(self.path("antrea.yaml"), added).unwrap();
         // The agent appends the line again whenever it tries again.
         let base = format!(
-            "%YAML 1.1\n---\nvars:\n  address-groups:\n    HOME_NET: \"[10.0.0.0/8]\"\n\
+            "{SHIPPED}\nvars:\n  address-groups:\n    HOME_NET: \"[10.0.0.0/8]\"\n\
              outputs:\n  - fast:\n      enabled: yes\nstats:\n  enabled: yes\n\
              unix-command:\n  enabled: auto\n  filename: {}\n{own}\
              include: {added}\ninclude: {added}\n",

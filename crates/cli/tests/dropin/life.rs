@@ -95,7 +95,7 @@ fn tenants_come_change_and_go() {
 fn a_number_that_is_used_again_does_not_judge_old_connections() {
     let daemon = Daemon::start("di-recycle", "");
     daemon.register(VLAN, &[API]);
-    let lab = &daemon.bed.lab;
+    let lab = daemon.lab();
     let address = Family::V4.outside();
     // A client that asks twice over one connection; what it asks second is told it in a file.
     let (gate, answers) = (daemon.path("gate"), daemon.path("answers"));
@@ -135,7 +135,7 @@ fn probe_the_forbidden(daemon: &Daemon, done: &Path, seen: &Path) -> Child {
     let script = format!(
         "import http.client, os\nout = open('{seen}', 'w', buffering=1)\n\
          while not os.path.exists('{done}'):\n try:\n  \
-         c = http.client.HTTPConnection('{address}', 80, timeout=0.5)\n  \
+         c = http.client.HTTPConnection('{address}', 80, timeout=0.05)\n  \
          c.request('GET', '/v1/status')\n  print(c.getresponse().status, file=out)\n \
          except OSError:\n  print('failed', file=out)\n",
         seen = seen.display(),
@@ -144,7 +144,7 @@ fn probe_the_forbidden(daemon: &Daemon, done: &Path, seen: &Path) -> Child {
     );
     let python = Cmd::new("python3").args(["-c", &script]);
     let log = daemon.path("prober.log");
-    daemon.bed.lab.at(Place::Pod, python).spawn(&log).unwrap()
+    daemon.lab().at(Place::Pod, python).spawn(&log).unwrap()
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn connections_that_outlive_their_engine_are_reset_at_once() {
             address = Family::V4.outside(),
         );
         let python = Cmd::new("python3").args(["-c", &script]);
-        let lab = &daemon.bed.lab;
+        let lab = daemon.lab();
         let log = daemon.path("client.log");
         let mut client = lab.at(Place::Pod, python).spawn(&log).unwrap();
         let answered = || fs::read_to_string(&answers).unwrap_or_default();
@@ -209,6 +209,13 @@ fn an_engine_that_dies_is_started_again_with_its_tenants() {
         "{}",
         daemon.log()
     );
+    fs::write(&done, "").unwrap();
+    prober.wait().unwrap();
+    // Between death and tenants nothing passed that may not.
+    let seen = fs::read_to_string(&seen).unwrap();
+    let statuses: BTreeSet<&str> = seen.lines().filter(|line| *line != "failed").collect();
+    assert_eq!(statuses, BTreeSet::from(["403"]), "{seen}");
+    assert!(seen.lines().count() > 10, "{seen}");
     // A second daemon is refused, and the first does not mind.
     let second = daemon.run_suricata(&["-D"]);
     assert_eq!(second.status.code(), Some(1));

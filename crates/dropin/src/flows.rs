@@ -103,6 +103,8 @@ pub struct Flow {
     pub awaited: Option<Box<crate::eve::Awaited>>,
     /// The switch was told that it is decided.
     pub offloaded: bool,
+    /// And has taken it over.
+    pub released: bool,
     last: Duration,
     fins: [bool; 2],
     reset: bool,
@@ -246,6 +248,15 @@ impl Flows {
             return None;
         }
         self.flows.remove(ends)
+    }
+
+    /// Lets what may still come of a flow pass unjudged, as far as there is room.
+    pub fn let_pass(&mut self, ends: Ends, mut flow: Flow) {
+        if self.unjudged < UNJUDGED_MAX {
+            flow.endpoint = None;
+            self.flows.insert(ends, flow);
+            self.unjudged += 1;
+        }
     }
 
     /// Flows that are known.
@@ -396,6 +407,7 @@ impl Flows {
             links: [None; 2],
             awaited: None,
             offloaded: false,
+            released: false,
             last: seen.now,
             fins: [false; 2],
             reset: false,

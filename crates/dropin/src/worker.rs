@@ -26,7 +26,7 @@ use tollgate_wire::vnet::{VNET_HDR_LEN, VnetHdr};
 
 use crate::board::Board;
 use crate::config::{Midstream, Own, Pair};
-use crate::conntrack::Offloader;
+use crate::conntrack::{Offloader, Released};
 use crate::counters::{Counters, PortCounters};
 use crate::eve::EventLog;
 use crate::flows::{Class, Ends, Flows, Seen, Why};
@@ -144,6 +144,7 @@ impl Worker {
                 snapshot,
                 interface: pair.from.clone(),
                 closed: Vec::new(),
+                released: Released::default(),
                 out,
                 shared: shared.clone(),
             },
@@ -252,6 +253,15 @@ impl Worker {
 
     fn tick(&mut self) {
         let time = now();
+        for key in self.parts.released.take() {
+            if self.parts.take_over(&key) {
+                let mut way = Way {
+                    parts: &mut self.parts,
+                    frame: &[],
+                };
+                self.engine.flow_closed(time, &key, &mut way);
+            }
+        }
         let mut way = Way {
             parts: &mut self.parts,
             frame: &[],
@@ -313,15 +323,15 @@ impl Worker {
         };
         let mut replaced = None;
         let class = self.parts.flows.classify(&seen, &mut replaced);
-        if let Some(flow) = replaced {
-            self.parts.ended(flow);
+        if let Some(mut flow) = replaced {
+            self.parts.ended(&mut flow);
         }
         match class {
             Class::Judged { tag, new } => {
                 self.judged(time, vlan, tci, tag, new, layout, frame);
             }
             Class::Unjudged => {
-                self.shared.counters.midstream.inc();
+                self.shared.counters.unjudged.inc();
                 self.parts.send(frame, vlan);
             }
             Class::Unknown => self.unknown(vlan, frame),
@@ -330,7 +340,7 @@ impl Worker {
     }
 
     fn unknown(&mut self, vlan: u16, frame: &[u8]) {
-        if self.shared.own.drop_unknown {
+        if self.shared.own.drop_unknown || self.parts.snapshot.refuses_others {
             self.shared.counters.unknown_vlan_dropped.inc();
         } else {
             self.shared.counters.unknown_vlan_passed.inc();
@@ -416,8 +426,8 @@ impl Worker {
         self.forget(Some(ends).filter(|_| is_opening));
         if new && self.engine.flow_count() == before {
             // The engine did not take it.
-            if let Some(flow) = self.parts.flows.remove(&ends, tag.endpoint) {
-                self.parts.ended(flow);
+            if let Some(mut flow) = self.parts.flows.remove(&ends, tag.endpoint) {
+                self.parts.ended(&mut flow);
             }
         }
     }
@@ -430,7 +440,7 @@ impl Worker {
                 continue;
             }
             if let Some(flow) = self.parts.flows.remove(&ends, endpoint) {
-                self.parts.ended(flow);
+                self.parts.forgotten(ends, flow);
             }
         }
         self.parts.closed = closed;

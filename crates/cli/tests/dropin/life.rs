@@ -291,6 +291,10 @@ fn what_cannot_start_says_why() {
         .output()
         .unwrap();
     assert!(String::from_utf8_lossy(&version.stdout).contains("Tollgate"));
+    let hidden = Command::new(crate::TOLLGATE)
+        .args(["suricata", "-V"])
+        .output();
+    assert_eq!(hidden.unwrap().stdout, version.stdout);
     // The client without a daemon: one object, exit code 1.
     let output = Command::new(daemon.path("suricatasc"))
         .args(["-c", "version", "/nonexistent"])

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    agent, bench, check, cleanup, explain, flows, inspect, lab, lint, observe, policies, status,
-    version,
+    agent, bench, check, cleanup, conformance, doctor, explain, flows, inspect, lab, lint, observe,
+    policies, status, version,
 };
 use crate::output::Colour;
 
@@ -34,6 +34,8 @@ pub enum Command {
     Status(status::Args),
     /// Check what a node needs, or whether everything is in place
     Check(check::Args),
+    /// Find what in the way of packets makes policy slow or breaks it, and repair it
+    Doctor(Box<doctor::Args>),
     /// Show verdicts, a line each, as they fall
     Observe(observe::Args),
     /// List the flows that the agent knows
@@ -46,6 +48,8 @@ pub enum Command {
     Cleanup(cleanup::Args),
     /// Measure with and without policy, in a lab of its own
     Bench(bench::Args),
+    /// Test what this node does to packets, between two namespaces or in a lab of its own
+    Conformance(conformance::Args),
     /// Make and use a test bed in network namespaces
     Lab(lab::Args),
     /// Show versions

@@ -4,10 +4,7 @@ pub mod agent;
 pub mod bench;
 pub mod check;
 pub mod cleanup;
-#[allow(
-    dead_code,
-    reason = "what reads and judges a machine is not joined to it yet"
-)]
+pub mod conformance;
 pub mod doctor;
 pub mod explain;
 pub mod flows;
@@ -44,6 +41,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Agent(args) => agent::run(args),
         Command::Status(args) => block_on(status::run(args, style)),
         Command::Check(args) => block_on(check::run(args, style)),
+        Command::Doctor(args) => doctor::main(&args, style),
         Command::Observe(args) => block_on(observe::run(args, style)),
         Command::Flows(args) => block_on(flows::run(args)),
         Command::Policy(args) => match args.command {
@@ -55,6 +53,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Inspect(args) => inspect::run(&args, style),
         Command::Cleanup(args) => cleanup::run(&args),
         Command::Bench(args) => bench::run(args),
+        Command::Conformance(args) => conformance::run(args, style),
         Command::Lab(args) => lab::run(args),
         Command::Version(args) => version::run(&args),
     }

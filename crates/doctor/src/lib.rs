@@ -14,6 +14,7 @@
 //! * [`report`]: what people and programs read
 //! * [`declared`]: offload state that somebody declared, and where the machine differs from it
 //! * [`check`]: what a check before and after installation found
+//! * [`probe`]: traffic that shows what reading cannot: what arrives, and how
 //!
 //! Reading is apart from judging: everything that touches the machine fills a [`model::Snapshot`],
 //! and the catalogue of findings is a pure function of it.
@@ -32,3 +33,4 @@ pub mod path;
 pub mod persist;
 pub mod repair;
 pub mod report;
+pub mod probe;

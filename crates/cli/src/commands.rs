@@ -41,7 +41,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Agent(args) => agent::run(args),
         Command::Status(args) => block_on(status::run(args, style)),
         Command::Check(args) => block_on(check::run(args, style)),
-        Command::Doctor(args) => doctor::main(&args, style),
+        Command::Doctor(args) => doctor::run(&args, style),
         Command::Observe(args) => block_on(observe::run(args, style)),
         Command::Flows(args) => block_on(flows::run(args)),
         Command::Policy(args) => match args.command {

@@ -31,6 +31,6 @@ pub mod finding;
 pub mod model;
 pub mod path;
 pub mod persist;
+pub mod probe;
 pub mod repair;
 pub mod report;
-pub mod probe;

@@ -1,6 +1,7 @@
 //! `tollgate doctor`
 
 mod fix;
+mod machine;
 mod parts;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,8 @@ use tollgate_doctor::persist::Left;
 use tollgate_doctor::repair::{Applied, DEFAULT_STATE_DIR, Repairer, Word};
 use tollgate_doctor::report::{self, Report, Stages, printable};
 
-pub use self::parts::Doctor;
+use self::machine::Machine;
+use self::parts::{Doctor, NotCovered, Sources};
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::{Format, Style, json, table};
 
@@ -65,6 +67,9 @@ pub struct Args {
     /// The agent's configuration
     #[arg(long, value_name = "FILE", env = "TOLLGATE_CONFIG", default_value = tollgate_agent::config::DEFAULT_CONFIG_FILE)]
     config: PathBuf,
+    /// Antrea's agent configuration: what its disableTXChecksumOffload declares, and what it leaves out
+    #[arg(long, value_name = "FILE")]
+    antrea_conf: Option<PathBuf>,
     /// Shape of the result
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: Format,
@@ -111,6 +116,7 @@ struct Examined {
     case: Case,
     findings: Vec<Finding>,
     report: Report,
+    not_covered: Vec<NotCovered>,
 }
 
 /// The result as JSON: the report's fields, and what was done.
@@ -118,6 +124,9 @@ struct Examined {
 struct Whole<'a> {
     #[serde(flatten)]
     report: &'a Report,
+    /// With --antrea-conf: what it leaves out.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    not_covered: &'a [NotCovered],
     /// With --fix --yes: what was done; the report is about the machine afterwards.
     #[serde(skip_serializing_if = "Option::is_none")]
     applied: Option<&'a [Applied]>,
@@ -151,10 +160,10 @@ struct KeptFile {
     text: String,
 }
 
-/// Does what was asked for.
-pub fn run(args: &Args, style: Style, doctor: &dyn Doctor) -> Outcome {
-    let out = &mut std::io::stdout().lock();
-    run_to(out, args, style, doctor)
+/// Does what was asked for, on this machine.
+pub fn run(args: &Args, style: Style) -> Outcome {
+    let out = &mut std::io::stdout();
+    run_to(out, args, style, &Machine)
 }
 
 fn run_to(out: &mut dyn Write, args: &Args, style: Style, doctor: &dyn Doctor) -> Outcome {
@@ -214,6 +223,7 @@ fn once(out: &mut dyn Write, args: &Args, style: Style, doctor: &dyn Doctor) -> 
             out,
             &Whole {
                 report: &examined.report,
+                not_covered: &examined.not_covered,
                 applied: applied.as_deref(),
                 would_run: (args.fix && !args.yes).then(|| commands(&actions)),
                 persist: kept.as_ref(),
@@ -254,22 +264,34 @@ fn examine(
     doctor: &dyn Doctor,
     earlier: Option<Snapshot>,
 ) -> Result<Examined, Failure> {
+    let sources = Sources {
+        config: Some(&args.config),
+        antrea_conf: args.antrea_conf.as_deref(),
+    };
+    let declared = doctor.declared(sources).map_err(Failure::usage)?;
     let mut case = Case {
         now: read(args, doctor)?,
         earlier,
-        declared: doctor.declared(&args.config),
+        declared: declared.states,
         ..Case::default()
     };
     let mut untold = Vec::new();
     if let Some(endpoint) = &args.endpoint {
         let to = args.to.as_deref();
         match doctor.path(&case.now, endpoint, to) {
-            Ok(path) => case.path = path,
+            Ok(path) => {
+                let lost = path.as_ref().and_then(|path| {
+                    let why = tollgate_doctor::path::lost(path)?;
+                    Some(format!("how packets get to {}: {why}", path.to))
+                });
+                untold.extend(lost);
+                case.path = path;
+            }
             // Who names what is not there has mistyped; nothing else was asked for.
             Err(why) => return Err(Failure::usage(why)),
         }
-        if let Some(to) = to.filter(|_| args.probe) {
-            match doctor.probe(&case.now, endpoint, to) {
+        if let (Some(path), Some(to), true) = (&case.path, to, args.probe) {
+            match doctor.probe(&case.now, path, to) {
                 Ok(probes) => case.probes = probes,
                 Err(why) => untold.push(why),
             }
@@ -282,6 +304,7 @@ fn examine(
     Ok(Examined {
         report: Report::new(&case, &judgement.findings, untold),
         findings: judgement.findings,
+        not_covered: declared.not_covered,
         case,
     })
 }
@@ -352,14 +375,15 @@ fn show(
     examined: &Examined,
 ) -> Result<(), Failure> {
     if let Some(path) = &examined.case.path {
-        writeln!(
-            out,
-            "{}",
-            doctor.draw(&examined.case, path, args.ascii).trim_end()
-        )?;
-        writeln!(out)?;
+        let drawing = doctor.draw(&examined.case, path, &examined.findings, args.ascii);
+        writeln!(out, "{}\n", drawing.trim_end())?;
     }
-    write!(out, "{}", report::text(&examined.report, &painter(style)))?;
+    let text = report::text(&examined.report, doctor.width(), &painter(style));
+    write!(out, "{text}")?;
+    for left in &examined.not_covered {
+        let (source, why) = (printable(&left.source), printable(&left.why));
+        writeln!(out, "not covered by {source}: {why}")?;
+    }
     Ok(())
 }
 

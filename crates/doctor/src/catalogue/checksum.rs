@@ -245,7 +245,7 @@ pub(super) fn udp_gso_without_checksums(view: &View<'_>, report: &mut Report) {
         .filter(|(_, link)| ends_here(link) && sums_switched_off(link))
     {
         let at = netns.at(link);
-        if !view.concerns(at) {
+        if !view.concerns(at) || view.is_remote(at) {
             continue;
         }
         report.faults.push(Fault {

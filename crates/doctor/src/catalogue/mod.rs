@@ -39,6 +39,8 @@ pub struct Entry {
     pub cost: &'static str,
     /// Its page, relative to the repository.
     pub page: &'static str,
+    /// That page.
+    pub text: &'static str,
     rule: fn(&View<'_>, &mut Report),
 }
 
@@ -54,6 +56,7 @@ macro_rules! entry {
             severity: Severity::$severity,
             cost: $cost,
             page: concat!("docs/doctor/TG", $number, ".md"),
+            text: include_str!(concat!("../../../../docs/doctor/TG", $number, ".md")),
             rule: $rule,
         }
     };
@@ -122,7 +125,9 @@ pub fn judge(case: &Case) -> Judgement {
         );
         judgement.untold.extend(report.untold);
     }
-    judgement.untold.extend(case.now.unreadable.iter().cloned());
+    let unread = case.now.unreadable.iter();
+    let unread = unread.filter(|what| is_asked_about(&view, what));
+    judgement.untold.extend(unread.cloned());
     let mut seen = std::collections::BTreeSet::new();
     judgement.untold.retain(|why| seen.insert(why.clone()));
     judgement
@@ -156,6 +161,18 @@ pub fn explain(case: &Case, at: LinkRef) -> Option<Finding> {
         ..Fault::default()
     };
     Some(finding(entry, fault))
+}
+
+/// What could not be read begins with the namespace's name, if it is about one: those that a path
+/// does not touch say nothing about it.
+fn is_asked_about(view: &View<'_>, what: &str) -> bool {
+    let Some(path) = view.path() else { return true };
+    let now = &view.case.now;
+    let about = now.namespaces.iter().find(|netns| {
+        what.strip_prefix(&netns.name)
+            .is_some_and(|rest| rest.starts_with(": "))
+    });
+    about.is_none_or(|netns| path.hops.iter().any(|hop| hop.at.netns == netns.id))
 }
 
 fn concerns_path(view: &View<'_>, fault: &Fault) -> bool {

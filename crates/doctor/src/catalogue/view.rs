@@ -88,6 +88,16 @@ impl<'a> View<'a> {
             .is_none_or(|path| path.hops.iter().any(|hop| hop.at == at))
     }
 
+    /// Is the interface the remote side's own? How that side sends is its owner's affair, unless it
+    /// breaks the path.
+    pub(super) fn is_remote(&self, at: LinkRef) -> bool {
+        self.path().is_some_and(|path| {
+            let ends = [path.hops.first(), path.hops.last()].map(|hop| hop.map(|hop| hop.at.netns));
+            let [first, last] = ends;
+            path.ends.is_empty() && first != last && last == Some(at.netns)
+        })
+    }
+
     /// Does the path cross something that sends the packet on without the routing table?
     pub(super) fn redirected(&self) -> bool {
         self.path().is_some_and(|path| {

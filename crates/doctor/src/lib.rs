@@ -8,13 +8,13 @@
 //! * [`case`]: a snapshot with the path, probes and declarations that go with it
 //! * [`finding`]: what is wrong, with its evidence
 //! * [`action`]: what a repair changes, and how to change it back
+//! * [`probe`]: traffic that shows what reading cannot: what arrives, and how
 //! * [`catalogue`]: the rules, each with a stable number
 //! * [`repair`]: carries actions out, and takes them back
 //! * [`persist`]: keeps repairs after a restart
 //! * [`report`]: what people and programs read
 //! * [`declared`]: offload state that somebody declared, and where the machine differs from it
 //! * [`check`]: what a check before and after installation found
-//! * [`probe`]: traffic that shows what reading cannot: what arrives, and how
 //!
 //! Reading is apart from judging: everything that touches the machine fills a [`model::Snapshot`],
 //! and the catalogue of findings is a pure function of it.

@@ -277,7 +277,8 @@ pub enum ProbeError {
 
 /// Sends the probes of a plan, one after the other, and tells what came of each.
 ///
-/// A family that the other side has no address of is left out.
+/// A family that the other side has no address of is left out. Where not even a small probe came
+/// through, the larger ones are not run.
 ///
 /// # Errors
 /// A namespace cannot be entered, there is no address to send to, or a URL or certificate is wrong.
@@ -296,8 +297,12 @@ fn between(plan: &ProbePlan, other: &Listening) -> Result<Vec<ProbeResult>, Prob
             path: other.netns.clone(),
         });
     }
-    let mut results = Vec::new();
+    let mut results: Vec<ProbeResult> = Vec::new();
     for probe in plan.probes() {
+        if let Some(skipped) = hopeless(probe, &results) {
+            results.push(skipped);
+            continue;
+        }
         let Some(&address) = addresses.iter().find(|a| a.is_ipv6() == probe.ipv6) else {
             continue;
         };
@@ -311,6 +316,22 @@ fn between(plan: &ProbePlan, other: &Listening) -> Result<Vec<ProbeResult>, Prob
         results.push(way.send(probe)?);
     }
     Ok(results)
+}
+
+/// Where not even a small probe came through, nothing larger will: that would only be waited for. Checksums
+/// are looked at all the same, since wrong ones may be why.
+fn hopeless(probe: Probe, results: &[ProbeResult]) -> Option<ProbeResult> {
+    let small = results.iter().find(|result| {
+        result.kind == ProbeKind::Small
+            && result.transport == probe.transport
+            && result.ipv6 == probe.ipv6
+            && result.direction == probe.direction
+    })?;
+    if small.outcome == ProbeOutcome::Passed || probe.kind == ProbeKind::Checksum {
+        return None;
+    }
+    let why = Trouble::NotRun("not even a small probe came through".to_owned());
+    Some(result(probe, Err(why), Grown::default()))
 }
 
 /// An address as it stands in a `Host` field (RFC 3986, section 3.2.2).

@@ -28,7 +28,7 @@ const POLL: Duration = Duration::from_millis(20);
 const SHOWN: usize = 1500;
 /// Its counters of frames that it could not send, and of frames that its ring has cut off.
 const SEND_ERRORS: &str = "capture.afpacket.send_errors";
-const TRUNCATED: &str = "decoder.afpacket.trunc_pkt";
+const TRUNCATED: &str = "decoder.event.afpacket.trunc_pkt";
 
 /// A running Suricata; dropping it kills it.
 #[derive(Debug)]

@@ -238,12 +238,14 @@ impl Engine {
         let is_denied = matches!(flow.state, State::Denied(_));
         if flow.syn == Some(seq) && flow.is_from_client(packet) && (!ended || is_denied) {
             flow.note(packet, now);
-            return match &flow.state {
+            let held = flow.judged_bytes();
+            match &flow.state {
                 State::Denied(_) => deny::straggler(flow, packet, ctx),
                 State::Open | State::Lost | State::Inspect(_) | State::Quic(_) | State::Dns(_) => {
                     tcp::forward_syn(packet, ctx);
                 }
-            };
+            }
+            return ctx.recount(held, flow);
         }
         tcp::replaced(flow, ctx);
         self.remove(at, now, out);
@@ -493,6 +495,7 @@ impl Engine {
         *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
         let held = flow.judged_bytes();
         ctx.judged_bytes.change(flow.key.endpoint, held, 0);
+        deny::forget_last_word(&mut flow, ctx);
         if !ctx.out.wants_all() {
             if flow.cached.is_some() {
                 ctx.out.cache_delete(&flow.key);

@@ -55,13 +55,34 @@ impl LinkAddresses {
 }
 
 /// How the packets of a denied flow are met.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Refusing {
     /// The policy says Drop: no answer at all.
     pub silent: bool,
     /// The client was sent a last word (403, alert) and a FIN; what it still sends is
     /// acknowledged so that it closes in order.
     pub parting: Option<Parting>,
+    /// A last word whose place in the stream the client has not reached yet.
+    pub waiting: Option<Box<LastWord>>,
+}
+
+/// A last word that goes behind what the server has sent, once the client has acknowledged all of it.
+/// Until then the server is not told either, so that it can send again what was lost.
+#[derive(Debug)]
+pub(crate) struct LastWord {
+    pub words: Vec<u8>,
+    /// Next byte that the server expects of the client.
+    pub delivered: u32,
+    /// Behind the last byte that the client has sent.
+    pub sent: u32,
+    /// Behind the last byte of the server that went to the client: where the words belong.
+    pub place: u32,
+    /// The server has sent what it sends without being asked, at least a part of it.
+    pub heard: bool,
+    /// Packets of either side since.
+    pub packets: u32,
+    /// Segments that the client has sent again since.
+    pub repeats: u32,
 }
 
 /// After a last word to the client.
@@ -313,7 +334,11 @@ impl Flow {
             State::Inspect(inspection) => inspection.memory(),
             State::Quic(quic) => quic.memory(),
             State::Dns(watch) => watch.held_bytes(),
-            State::Open | State::Lost | State::Denied(_) => 0,
+            State::Denied(refusing) => {
+                let waiting = refusing.waiting.as_ref();
+                waiting.map_or(0, |word| size_of::<LastWord>() + word.words.capacity())
+            }
+            State::Open | State::Lost => 0,
         }
     }
 

@@ -172,7 +172,7 @@ pub(crate) fn cut<O: Output>(flow: &mut Flow, why: Why, silent: bool, ctx: &mut 
         _ => {
             flow.state = State::Denied(Refusing {
                 silent,
-                parting: None,
+                ..Refusing::default()
             })
         }
     }

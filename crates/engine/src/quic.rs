@@ -181,7 +181,9 @@ fn datagrams<'a>(packet: &Packet<'a>) -> impl Iterator<Item = &'a [u8]> {
         vnet::GSO_UDP_L4 => usize::from(header.gso_size),
         _ => payload.len(),
     };
-    payload.chunks(size.max(1))
+    // An empty datagram is one too, and no QUIC.
+    let empty = payload.is_empty().then_some(payload);
+    empty.into_iter().chain(payload.chunks(size.max(1)))
 }
 
 fn allowed<O: Output>(flow: &mut Flow, judged: Judged, ctx: &mut Ctx<'_, O>) {

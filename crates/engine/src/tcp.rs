@@ -1,11 +1,12 @@
 //! TCP under a rule set: the client's bytes are judged in order before they are delivered; the
 //! server's decide nothing, except its SYN-ACK and its answer to a protocol switch.
 
+use tollgate_l7::http2::PREFACE;
 use tollgate_wire::edit;
 use tollgate_wire::packet::TcpHeader;
 
 use crate::cache::{CacheEntry, Steer};
-use crate::deny::{self, Position};
+use crate::deny::{self, Position, Turn};
 use crate::event::L7Facts;
 use crate::flow::{Flow, State, of_direction};
 use crate::inspect::{Inspection, Refused, Tell};
@@ -135,7 +136,7 @@ fn server_segment<O: Output>(
                 facts: flow.facts.clone(),
                 tell: Tell::Reset,
             };
-            return deny::refuse_stream(flow, at, false, refused, ctx);
+            return deny::refuse_stream(flow, at, Turn::Never, refused, ctx);
         }
     }
     update_cache(flow, inspection, ctx);
@@ -252,7 +253,7 @@ fn end_of_stream<O: Output>(
             expected: tcp.ack,
         };
         flow.drop_cache(ctx);
-        deny::refuse_stream(flow, at, false, head_incomplete(), ctx);
+        deny::refuse_stream(flow, at, Turn::Never, head_incomplete(), ctx);
         return false;
     }
     if fin_fits(inspection, tcp.seq) {
@@ -467,13 +468,15 @@ fn judge<O: Output>(
             sent: segment_end(tcp, packet.payload().len()),
             expected: tcp.ack,
         };
-        let may_answer = let_through.is_empty()
-            && match refused.tell {
-                // Answers to other streams may be under way, and a stop in them may be anywhere.
-                Tell::Http2 { .. } => first_request && has_all(flow, tcp.ack),
-                _ => first_request || is_quiet(flow, inspection, tcp.ack),
-            };
-        deny::refuse_stream(flow, at, may_answer, refused, ctx);
+        let turn = match refused.tell {
+            _ if !let_through.is_empty() => Turn::Never,
+            // Answers to other streams may be under way, and a stop in them may be anywhere.
+            Tell::Http2 { .. } if first_request => behind_server(flow, inspection, &at, tcp.ack),
+            Tell::Http2 { .. } => Turn::Never,
+            _ if first_request || is_quiet(flow, inspection, tcp.ack) => Turn::Now,
+            _ => Turn::Never,
+        };
+        deny::refuse_stream(flow, at, turn, refused, ctx);
         return false;
     }
     if let Some(watch) = &mut inspection.response {
@@ -514,6 +517,25 @@ fn count<O>(judged: bool, tell: &Tell, ctx: &mut Ctx<'_, O>) {
 /// and everything that the server has sent. (A client that pipelines is reset instead.)
 fn is_quiet(flow: &Flow, inspection: &Inspection, client_ack: u32) -> bool {
     seq::before(inspection.last_request_ack, client_ack) && has_all(flow, client_ack)
+}
+
+/// The place behind the frames with which a server of HTTP/2 begins without being asked. Once it has
+/// the client's preface, they are on their way.
+fn behind_server(flow: &Flow, inspection: &Inspection, at: &Position, client_ack: u32) -> Turn {
+    let server = of_direction(&flow.seen, flow.client_direction().reverse());
+    let Some(place) = server.max_seq.filter(|_| !server.fin) else {
+        return Turn::Never;
+    };
+    let heard = inspection.first_ack != Some(place);
+    let preface = flow
+        .syn
+        .map(|syn| syn.wrapping_add(1).wrapping_add(seq::span(PREFACE.len())));
+    let asked = preface.is_none_or(|end| !seq::before(at.delivered, end));
+    match seq::distance(place, client_ack) {
+        0 if heard || !asked => Turn::Now,
+        0.. => Turn::Behind { place, heard },
+        _ => Turn::Never,
+    }
 }
 
 /// The same, when the kernel may have passed more since.

@@ -166,6 +166,14 @@ fn what_is_not_quic_is_refused_once() {
     assert_eq!(gate.denials().len(), 1);
 }
 
+/// Where only QUIC is allowed, a datagram without payload is refused like any other.
+#[test]
+fn an_empty_datagram_is_no_quic() {
+    let mut gate = Gate::new(&rules());
+    assert!(!reached(&send(&mut gate, b""), b""));
+    assert_eq!(gate.denials()[0].reason, "quic-malformed");
+}
+
 #[test]
 fn early_data_waits_for_the_hello() {
     let mut gate = Gate::new(&rules());

@@ -13,6 +13,8 @@ import tempfile
 import time
 from functools import partial
 
+import hello_rows
+import library_rows
 import raw
 import table
 import tls_rows
@@ -112,6 +114,39 @@ def switch(ip, port):
     return "ok"
 
 
+def cut_everywhere(dport):
+    """A connection for each place where a head can be cut in two."""
+
+    def run(ip, port):
+        for at in range(1, len(GET)):
+            said = send(dport, GET[:at], GET[at:])(ip, port if at == 1 else 0)
+            if said != "ok":
+                return f"cut at {at}: {said}"
+        return "ok"
+
+    return run
+
+
+def probed(dport, before, between):
+    """An idle connection whose kernel sends keep-alive probes: before the first request, and later."""
+
+    def run(ip, port):
+        client = dial(ip, port, dport)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
+            client.setsockopt(socket.IPPROTO_TCP, option, 1)
+        for pause in (before, between):
+            time.sleep(pause)
+            client.sendall(GET)
+            said = answered(client)
+            if said != "ok":
+                return said
+        client.close()
+        return "ok"
+
+    return run
+
+
 def exit_with(word):
     raise OSError(word)
 
@@ -147,6 +182,12 @@ def socket_rows():
             f"values of high bytes, {name}": send(port, request("/v2/a", fields=["X-Name: \xc3\xa4\xc3\xb6"])),
             f"blanks around values, {name}": send(port, request("/v2/a", fields=["X-Tab:\tvalue\t ", "X-None:value"])),
             f"encoded characters, {name}": send(port, request("/v2/a%20b/c%C3%A4?q=%2F..%2F&r=a+b;c#".rstrip("#"))),
+            f"cut in two at every byte, {name}": cut_everywhere(port),
+            f"keep-alive probes before the first request, {name}": probed(port, 2.5, 0),
+            f"query of 2000 bytes, {name}": send(port, request("/v2/a?q=" + "q" * 2000)),
+            f"query of 3000 bytes, {name}": send(port, request("/v2/a?q=" + "q" * 3000)),
+            f"cookie of 3000 bytes behind Host, {name}": send(port, request("/v2/a", fields=["Cookie: c=" + "c" * 3000])),
+            f"cookie of 3000 bytes before Host, {name}": send(port, request("/v2/a", host=None, fields=["Cookie: c=" + "c" * 3000, f"Host: {API}"])),
             f"long query, {name}": send(port, request("/v2/a?" + "q=1&" * 1500)),
             f"closed without data, {name}": nothing(port, False),
             f"reset without data, {name}": nothing(port, True),
@@ -168,6 +209,7 @@ def socket_rows():
             f"100-continue without waiting, {name}": upload(port, expect, b"u" * 300_000, False),
         }
     rows["WebSocket upgrade"] = switch
+    rows["keep-alive probes between requests"] = probed(nginx, 0, 2.5)
     rows["100-continue, python"] = upload(python, expect, b"u" * 300_000, True)
     return rows
 
@@ -369,6 +411,7 @@ def tls_client_rows():
         "hello byte by byte": lambda h: [bytes([b]) for b in h],
         "hello in records of 50": lambda h: [tls_rows.cut_records(h, *range(50, len(h) - 5, 50))],
         "hello in one-byte records": lambda h: [tls_rows.cut_records(h, *range(1, len(h) - 5))],
+        "hello of 2.3 kB": lambda h: [tls_rows.one(tls_rows.sni(API), last=tls_rows.extension(60000, b"\0" * (2300 - len(h))))],
         "hello of 15 KiB": lambda h: [tls_rows.one(tls_rows.sni(API), last=tls_rows.extension(60000, b"\0" * 15000))],
         "hello with the name last": lambda h: [tls_rows.one(last=tls_rows.sni(API))],
         "hello in upper case": lambda h: [tls_rows.one(tls_rows.sni(API.upper()))],
@@ -393,6 +436,8 @@ def main():
     rows.add("honest", "http.client over TLS", "nginx", python_client)
     for name, cutter in tls_client_rows().items():
         rows.add("honest", name, "openssl", hello_in(OPENSSL, cutter))
+    hello_rows.honest(rows)
+    library_rows.add(rows)
     rows.wait()
 
 

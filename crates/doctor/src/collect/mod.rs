@@ -10,7 +10,6 @@ mod counters;
 mod filter;
 mod links;
 mod namespaces;
-mod netlink;
 mod ovs;
 mod routes;
 mod sockets;
@@ -24,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::net::netlink::SOCK_DIAG;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tollgate_datapath::netns;
 use tollgate_datapath::{ethtool, features};
 
 use crate::model::{
@@ -32,7 +31,7 @@ use crate::model::{
 };
 use links::RawLink;
 use namespaces::Found;
-use netlink::Socket;
+use tollgate_datapath::netlink::Socket;
 
 /// More threads gain nothing: dumps take turns at the kernel's lock.
 const MAX_WORKERS: usize = 4;
@@ -258,7 +257,7 @@ fn enter(found: &Found) -> io::Result<bool> {
             file => file?,
         };
         if file.metadata()?.ino() == found.id.0 {
-            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+            netns::enter(&file)?;
             return Ok(true);
         }
     }

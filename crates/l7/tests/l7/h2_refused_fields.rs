@@ -79,6 +79,15 @@ fn fields() -> Vec<(Refusal, Vec<u8>)> {
         (HTTP2_FIELD_VALUE, with("a", "b\nc")),
         (HTTP2_FIELD_VALUE, with("a", " b")),
         (HTTP2_FIELD_VALUE, with("a", "b\t")),
+        // Only a gRPC call may have such a value.
+        (HTTP2_FIELD_VALUE, with("a-bin", "\0b")),
+        (
+            HTTP2_FIELD_VALUE,
+            request(&get(&[
+                ("content-type", "application/grpc"),
+                ("a-bin", "\0b"),
+            ])),
+        ),
         (HTTP2_CONNECTION_FIELD, with("te", "gzip")),
         (HTTP2_CONNECTION_FIELD, with("te", "trailers, gzip")),
         (HTTP_FRAMING_LOOKALIKE, with("content_length", "1")),

@@ -25,6 +25,7 @@ mod quic_random;
 mod quic_refused;
 mod quic_two_keys;
 mod random;
+mod recorded;
 mod response;
 mod starttls;
 mod tls;

@@ -1,5 +1,6 @@
 //! For the terminal.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::case::{Direction, ProbeKind, ProbeOutcome, ProbeResult, Transport};
@@ -56,18 +57,24 @@ pub fn text(report: &Report, width: usize, paint: &dyn Fn(Severity, &str) -> Str
     out
 }
 
-/// Failed and unsent probes, a line each, and how many passed.
+/// Failed probes, a line each; those that were not sent, a line for each reason; how many passed.
 fn probes(report: &Report) -> Vec<String> {
-    let passed = |probe: &&ProbeResult| probe.outcome == ProbeOutcome::Passed;
-    let mut lines: Vec<String> = report
-        .probes
-        .iter()
-        .filter(|probe| !passed(probe))
-        .map(probe)
-        .collect();
-    if !report.probes.is_empty() {
-        let count = report.probes.iter().filter(passed).count();
-        lines.push(format!("{count} of {} probes passed", report.probes.len()));
+    let all = &report.probes;
+    let failed = |probe: &&ProbeResult| matches!(probe.outcome, ProbeOutcome::Failed(_));
+    let mut lines: Vec<String> = all.iter().filter(failed).map(probe).collect();
+    let mut unsent: BTreeMap<&str, usize> = BTreeMap::new();
+    for probe in all {
+        if let ProbeOutcome::NotRun(why) = &probe.outcome {
+            *unsent.entry(why).or_default() += 1;
+        }
+    }
+    let unsent = unsent.iter();
+    lines
+        .extend(unsent.map(|(why, count)| format!("{} not sent: {why}", counted(*count, "probe"))));
+    if !all.is_empty() {
+        let passed = |probe: &&ProbeResult| probe.outcome == ProbeOutcome::Passed;
+        let passed = all.iter().filter(passed).count();
+        lines.push(format!("{passed} of {} probes passed", all.len()));
     }
     lines
 }
@@ -152,7 +159,7 @@ pub fn probe(probe: &ProbeResult) -> String {
     let result = match &probe.outcome {
         ProbeOutcome::Passed => "passed".to_owned(),
         ProbeOutcome::Failed(why) => format!("FAILED: {why}"),
-        ProbeOutcome::NotRun(why) => format!("not run: {why}"),
+        ProbeOutcome::NotRun(why) => format!("not sent: {why}"),
     };
     format!("probe  {transport} over {family}, {direction}, {what}: {result}")
 }

@@ -44,7 +44,12 @@ impl Fault {
 
         let found = bed.examine(self.with);
         self.assert_found(&found);
-        assert_eq!(found.actions(self.code) > 0, self.repaired, "{:?}", found.json);
+        assert_eq!(
+            found.actions(self.code) > 0,
+            self.repaired,
+            "{:?}",
+            found.json
+        );
         if !self.repaired {
             return;
         }

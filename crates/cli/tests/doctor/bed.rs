@@ -315,3 +315,28 @@ pub fn write(bed: &Bed, name: &str, text: &str) -> PathBuf {
     fs::write(&path, text).unwrap();
     path
 }
+
+/// A Python program that reads both ports through rings of so many bytes a frame, with the virtio-net
+/// header or without, and forwards nothing.
+pub fn reader(frame: u32, header: bool) -> String {
+    let header = u8::from(header);
+    format!(
+        "
+import socket, struct, sys, time
+SOL_PACKET, ADD_MEMBERSHIP, RX_RING, VNET_HDR, PROMISC = 263, 1, 5, 15, 1
+BLOCK, BLOCKS = 4096, 4
+kept = []
+for name in ('p0', 'p1'):
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    s.bind((name, 3))
+    index = socket.if_nametoindex(name)
+    s.setsockopt(SOL_PACKET, ADD_MEMBERSHIP, struct.pack('IHH8s', index, PROMISC, 0, b''))
+    s.setsockopt(SOL_PACKET, VNET_HDR, {header})
+    frames = BLOCK * BLOCKS // {frame}
+    s.setsockopt(SOL_PACKET, RX_RING, struct.pack('IIII', BLOCK, BLOCKS, {frame}, frames))
+    kept.append(s)
+open(sys.argv[1], 'w').close()
+time.sleep(600)
+"
+    )
+}

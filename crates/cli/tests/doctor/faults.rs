@@ -1,6 +1,6 @@
 //! One fault a test: found by its number and nothing worse beside it, repaired, taken back.
 
-use super::bed::{Bed, Between, Examined, write};
+use super::bed::{Bed, Between, Examined, reader, write};
 
 /// A fault that can be made here.
 struct Fault {
@@ -145,7 +145,7 @@ faults! {
     tg1005: {
         code: "TG1005",
         between: Between::Copied,
-        make: |bed| bed.python("node", SMALL_RINGS),
+        make: |bed| bed.python("node", &reader(1024, true)),
         repaired: false,
     }
     tg1007: {
@@ -288,7 +288,7 @@ fn no_checksums_left_out(bed: &mut Bed) {
 }
 
 /// No word of packets that are too large.
-const NO_ICMP: &str = "nft add table ip quiet; \
+pub const NO_ICMP: &str = "nft add table ip quiet; \
     nft add chain ip quiet f '{ type filter hook output priority 0; }'; \
     nft add rule ip quiet f icmp type destination-unreachable drop";
 
@@ -305,23 +305,6 @@ body = struct.pack('BxHiII', 0, 0, socket.if_nametoindex('eth0'), 0, 0)
 body += struct.pack('HHI', 8, IFLA_GRO_IPV4_MAX_SIZE, 100000)
 s.sendto(struct.pack('IHHII', 16 + len(body), RTM_NEWLINK, REQUEST_ACK, 1, 0) + body, (0, 0))
 assert struct.unpack_from('i', s.recv(4096), 16) == (0,)
-";
-
-/// Two ports read through rings of 1024 bytes a frame, with the virtio-net header.
-const SMALL_RINGS: &str = "
-import socket, struct, sys, time
-SOL_PACKET, ADD_MEMBERSHIP, RX_RING, VNET_HDR, PROMISC = 263, 1, 5, 15, 1
-kept = []
-for name in ('p0', 'p1'):
-    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-    s.bind((name, 3))
-    index = socket.if_nametoindex(name)
-    s.setsockopt(SOL_PACKET, ADD_MEMBERSHIP, struct.pack('IHH8s', index, PROMISC, 0, b''))
-    s.setsockopt(SOL_PACKET, VNET_HDR, 1)
-    s.setsockopt(SOL_PACKET, RX_RING, struct.pack('IIII', 4096, 4, 1024, 16))
-    kept.append(s)
-open(sys.argv[1], 'w').close()
-time.sleep(600)
 ";
 
 /// Resets of connections that never were.

@@ -1,13 +1,18 @@
 //! A doctor that is killed while it repairs leaves a record from which everything is restored.
 
-use std::process::Command;
-use std::thread;
+use std::fs;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::bed::{Bed, Between, TOLLGATE, state};
 
-/// Kills, spread over the time that a repair takes.
-const KILLS: u32 = 16;
+/// Kills in each round: after so many entries of the record.
+const ENTRIES: usize = 5;
+/// Rounds; which step a kill meets differs from one to the next.
+const ROUNDS: usize = 3;
+
+/// A repair that takes longer stands still.
+const LONGEST: Duration = Duration::from_secs(60);
 
 #[test]
 fn killed_at_any_moment_it_can_be_taken_back() {
@@ -20,39 +25,49 @@ fn killed_at_any_moment_it_can_be_taken_back() {
     bed.sh("node", super::faults::NO_ICMP);
     let before = state(&bed);
 
-    // Undisturbed, to see how long it takes and that it changes all of that.
-    let begin = Instant::now();
+    // Undisturbed: it changes all of that.
     let fixed = bed.examine(&["--fix", "--yes"]);
-    let took = begin.elapsed();
     assert!(fixed.codes().is_empty(), "{:#}", fixed.json);
+    let done = fixed.json["applied"].as_array().unwrap();
+    assert_eq!(done.len(), ENTRIES, "{done:#?}");
     let repaired = state(&bed);
     assert_ne!(repaired, before);
     assert!(bed.doctor(&["--undo"]).status.success());
     assert_eq!(state(&bed), before);
 
-    let mut stopped_midway = 0;
-    for kill in 0..KILLS {
-        killed_after(&bed, took * kill / KILLS);
+    let mut midway = 0;
+    for kill in 0..ROUNDS * ENTRIES {
+        killed_at(&bed, kill % ENTRIES + 1);
         let now = state(&bed);
-        stopped_midway += u32::from(now != before && now != repaired);
+        midway += usize::from(now != before && now != repaired);
         let undone = bed.doctor(&["--undo"]);
         assert!(undone.status.success(), "{undone:?}");
-        assert_eq!(state(&bed), before, "killed {kill} of {KILLS}: {undone:?}");
+        assert_eq!(state(&bed), before, "kill {kill}: {undone:?}");
         assert!(!bed.path("state/undo.json").exists());
     }
-    eprintln!("{stopped_midway} of {KILLS} were stopped between two repairs ({took:?} each)");
+    assert!(midway > 0, "no kill came between two repairs");
 }
 
-fn killed_after(bed: &Bed, time: Duration) {
+/// Kills a repair as soon as its record has so many entries.
+fn killed_at(bed: &Bed, entries: usize) {
     let mut child = Command::new(TOLLGATE)
         .args(["doctor", &bed.netns("pod"), "--to", bed.to()])
         .args(["--fix", "--yes", "--config", "/nonexistent", "--state-dir"])
         .arg(bed.path("state"))
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    thread::sleep(time);
+    let record = bed.path("state/undo.json");
+    let begin = Instant::now();
+    // No pause: the next change is a fraction of a millisecond away.
+    while child.try_wait().unwrap().is_none() {
+        let text = fs::read_to_string(&record).unwrap_or_default();
+        if text.matches("\"before\"").count() >= entries {
+            break;
+        }
+        assert!(begin.elapsed() < LONGEST, "it does not repair");
+    }
     // SIGKILL; it may have ended by itself.
     let _ = child.kill();
     child.wait().unwrap();

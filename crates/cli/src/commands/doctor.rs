@@ -5,6 +5,7 @@ mod machine;
 mod parts;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::fs;
 use std::io::Write;
@@ -46,9 +47,13 @@ pub struct Args {
     /// Send traffic of each kind along the path, and see what arrives
     #[arg(long, requires = "to", conflicts_with = "from")]
     probe: bool,
-    /// Look again and again; a line for each finding that comes or goes
+    /// Look again and again: a line for each finding that comes or goes, and each counter of losses that grows
     #[arg(long, conflicts_with_all = ["fix", "undo", "from", "html"])]
     watch: bool,
+    /// With --watch: how often to look
+    #[arg(long, value_name = "SECONDS", requires = "watch", default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=3600))]
+    every: u32,
     /// Repair what was found. Prints what would be run, unless --yes is given
     #[arg(long, conflicts_with_all = ["undo", "from"])]
     fix: bool,
@@ -92,10 +97,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// List what can be found
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with_all = ["endpoint", "explain", "watch", "fix", "undo", "record", "from", "html"])]
     list: bool,
     /// Describe a finding
-    #[arg(long, value_name = "CODE", exclusive = true)]
+    #[arg(long, value_name = "CODE", conflicts_with_all = ["endpoint", "watch", "fix", "undo", "record", "from", "html"])]
     explain: Option<String>,
 }
 
@@ -171,7 +176,7 @@ fn run_to(out: &mut dyn Write, args: &Args, style: Style, doctor: &dyn Doctor) -
         (Some(code), _) => explain(out, code, doctor),
         (_, Args { list: true, .. }) => list(out, doctor),
         (_, Args { undo: true, .. }) => fix::undo(out, args),
-        (_, Args { watch: true, .. }) => watch(out, args, style, doctor),
+        (_, Args { watch: true, .. }) => watch::run(out, args, style, doctor),
         _ => once(out, args, style, doctor),
     }
 }
@@ -233,8 +238,10 @@ fn once(out: &mut dyn Write, args: &Args, style: Style, doctor: &dyn Doctor) -> 
             if let Some(applied) = &applied {
                 fix::show(out, applied)?;
                 writeln!(out, "\nafter the repair:")?;
+                show_report(out, style, doctor, &examined)?;
+            } else {
+                show(out, args, style, doctor, &examined)?;
             }
-            show(out, args, style, doctor, &examined)?;
             if args.fix && !args.yes {
                 fix::show_plan(out, &actions)?;
             }
@@ -378,6 +385,15 @@ fn show(
         let drawing = doctor.draw(&examined.case, path, &examined.findings, args.ascii);
         writeln!(out, "{}\n", drawing.trim_end())?;
     }
+    show_report(out, style, doctor, examined)
+}
+
+fn show_report(
+    out: &mut dyn Write,
+    style: Style,
+    doctor: &dyn Doctor,
+    examined: &Examined,
+) -> Result<(), Failure> {
     let text = report::text(&examined.report, doctor.width(), &painter(style));
     write!(out, "{text}")?;
     for left in &examined.not_covered {
@@ -392,37 +408,6 @@ fn painter(style: Style) -> impl Fn(Severity, &str) -> String {
         Severity::Error => style.bad(word),
         Severity::Warning => style.odd(word),
         Severity::Info => style.dim(word),
-    }
-}
-
-/// A line for each finding that comes or goes, until interrupted.
-fn watch(out: &mut dyn Write, args: &Args, style: Style, doctor: &dyn Doctor) -> Outcome {
-    let paint = painter(style);
-    let mut known: Vec<(String, String)> = Vec::new();
-    let mut earlier = None;
-    loop {
-        let examined = examine(args, doctor, earlier.take())?;
-        let found = &examined.report.findings;
-        let now = found
-            .iter()
-            .map(|one| (one.code.clone(), one.sentence.clone()));
-        let now: Vec<_> = now.collect();
-        for one in found {
-            if !known.contains(&(one.code.clone(), one.sentence.clone())) {
-                let word = format!("{:?}", one.severity).to_lowercase();
-                let word = paint(one.severity, &word);
-                writeln!(out, "+ {}  {word}  {}", one.code, printable(&one.sentence))?;
-            }
-        }
-        for (code, sentence) in known.iter().filter(|gone| !now.contains(gone)) {
-            writeln!(out, "- {code}  {}", printable(sentence))?;
-        }
-        out.flush()?;
-        known = now;
-        earlier = Some(examined.case.now);
-        if !doctor.pause() {
-            return Ok(code(&examined.report));
-        }
     }
 }
 

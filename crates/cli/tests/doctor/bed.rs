@@ -12,6 +12,8 @@ use tollgate_lab::run::{Cmd, Output};
 pub const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
 /// Bound of a wait for something that takes milliseconds; generous for a busy machine.
 const SOON: Duration = Duration::from_secs(20);
+/// Bound of a doctor's run with probes, of which a dozen may each have to wait for seconds.
+const LONGEST: Duration = Duration::from_secs(120);
 /// Pause between two looks at a condition.
 const POLL: Duration = Duration::from_millis(20);
 /// The remote side.
@@ -35,6 +37,8 @@ pub enum Between {
 pub struct Bed {
     name: String,
     between: Between,
+    /// The doctor runs on the node, as on a node of a cluster, rather than beside all of them.
+    pub on_node: bool,
     dir: tempfile::TempDir,
     engine: Option<BlindEngine>,
     processes: Vec<Child>,
@@ -49,6 +53,7 @@ impl Bed {
         let mut bed = Self {
             name: name.to_owned(),
             between,
+            on_node: false,
             dir: tempfile::tempdir().unwrap(),
             engine: None,
             processes: Vec::new(),
@@ -187,13 +192,17 @@ impl Bed {
     }
 
     pub fn command(&self, args: &[&str]) -> Cmd {
-        Cmd::new(TOLLGATE)
+        let cmd = Cmd::new(TOLLGATE)
             .arg("doctor")
             .args(args)
             .arg("--state-dir")
             .arg(self.path("state"))
             .env("TOLLGATE_CONFIG", self.path("agent.yaml"))
-            .timeout(Duration::from_secs(120))
+            .timeout(LONGEST);
+        match self.on_node {
+            true => cmd.in_netns(&self.netns("node")),
+            false => cmd,
+        }
     }
 
     /// The same about the path from the pod to the outside, as JSON.

@@ -258,6 +258,7 @@ faults! {
     tg1305: {
         code: "TG1305",
         make: |bed| {
+            bed.on_node = true;
             write(bed, "agent.yaml", "offloads:\n  interfaces:\n  - match: eth*\n    place: endpoints\n    \
                 features: {tx-tcp6-segmentation: false}\n");
         },

@@ -28,8 +28,8 @@ pub(super) fn super_packets(view: &View<'_>, report: &mut Report) {
         }
         report.faults.push(blind_fault(view, engine, &culprits, |names| {
             format!(
-                "{} carries frames between {} without the virtio-net header, and {names} hands it \
-                 super-packets: they exceed the MTU when they are sent on, and are lost.",
+                "{} carries frames between {} without the virtio-net header, and gets super-packets \
+                 from {names}: they exceed the MTU when they are sent on, and are lost.",
                 engine.name(),
                 view.names(&engine.ports),
             )
@@ -47,8 +47,9 @@ pub(super) fn partial_checksums(view: &View<'_>, report: &mut Report) {
         }
         report.faults.push(blind_fault(view, engine, &culprits, |names| {
             format!(
-                "{} carries frames between {} without the virtio-net header, and {names} leaves \
-                 checksums to be filled in later: nobody does, and the receiver drops them.",
+                "{} carries frames between {} without the virtio-net header, and gets packets from \
+                 {names} whose checksums are to be filled in later: nobody does, and the receiver \
+                 drops them.",
                 engine.name(),
                 view.names(&engine.ports),
             )
@@ -68,8 +69,9 @@ pub(super) fn ovs_without_metadata(view: &View<'_>, report: &mut Report) {
         }
         let mut fault = blind_fault(view, engine, &culprits, |names| {
             format!(
-                "Open vSwitch's userspace datapath reads {} without the virtio-net header, and \
-                 {names} leaves checksums and segmentation to the device: such packets are lost.",
+                "Open vSwitch's userspace datapath reads {} without the virtio-net header, and gets \
+                 packets from {names} whose checksums and segmentation are left to the device: they \
+                 are lost.",
                 view.names(&engine.ports),
             )
         });

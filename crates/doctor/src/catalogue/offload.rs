@@ -231,8 +231,9 @@ pub(super) fn declared_for<'a>(view: &View<'a>, at: LinkRef) -> Vec<&'a Declared
     let Some((netns, link)) = case.now.netns(at.netns).zip(case.now.link(at)) else {
         return Vec::new();
     };
-    // An endpoint's interface leads out of its namespace.
-    let inside = !case.now.is_own(netns) && link.link.is_some_and(|to| to.netns != netns.id);
+    // An endpoint's interface leads to the node.
+    let to = link.link.and_then(|to| case.now.netns(to.netns));
+    let inside = !case.now.is_own(netns) && to.is_some_and(|to| case.now.is_own(to));
     let place = |declared: &&Declared| match declared.endpoints {
         true => inside,
         false => case.now.is_own(netns),

@@ -9,9 +9,6 @@ use tollgate_doctor::case::{Case, Declared, Path as Way, ProbeResult};
 use tollgate_doctor::finding::{Finding, Number};
 use tollgate_doctor::model::Snapshot;
 
-/// How often `--watch` looks. Reading a machine with a hundred endpoints takes a fraction of that.
-const WATCH: Duration = Duration::from_secs(5);
-
 /// What was found, and what could not be told.
 #[derive(Debug, Default)]
 pub struct Judgement {
@@ -71,8 +68,8 @@ pub trait Doctor {
     /// What a finding means.
     fn explain(&self, number: Number) -> Option<String>;
     /// Waits until `--watch` should look again; false: no more.
-    fn pause(&self) -> bool {
-        thread::sleep(WATCH);
+    fn pause(&self, seconds: u32) -> bool {
+        thread::sleep(Duration::from_secs(seconds.into()));
         true
     }
 }

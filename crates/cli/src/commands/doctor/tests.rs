@@ -171,7 +171,7 @@ impl Doctor for OneRule {
         (number == Number(1001)).then(|| "because".into())
     }
 
-    fn pause(&self) -> bool {
+    fn pause(&self, _: u32) -> bool {
         let round = self.rounds.get();
         self.rounds.set(round + 1);
         let state = if round == 0 { "off" } else { "on" };

@@ -34,9 +34,11 @@ pub struct Report {
 pub struct Found {
     /// Its number, `TG1001`.
     pub code: String,
+    /// What is wrong, in a few words.
+    pub title: String,
     /// How bad.
     pub severity: Severity,
-    /// What is wrong.
+    /// What is wrong here.
     pub sentence: String,
     /// Where, if it is about one interface.
     pub at: Option<Place>,
@@ -133,10 +135,11 @@ impl Report {
 }
 
 fn found(now: &Snapshot, finding: &Finding) -> Found {
-    let code = finding.number.to_string();
+    let known = entry(finding.number);
     Found {
-        page: entry(finding.number).map_or_else(String::new, |entry| entry.page.to_owned()),
-        code,
+        page: known.map_or_else(String::new, |entry| entry.page.to_owned()),
+        title: known.map_or_else(String::new, |entry| entry.title.to_owned()),
+        code: finding.number.to_string(),
         severity: finding.severity,
         sentence: finding.sentence.clone(),
         at: finding.at.map(|at| place(now, at)),

@@ -139,29 +139,48 @@ fn finding(
 
 /// A probe in one line.
 pub fn probe(probe: &ProbeResult) -> String {
-    let transport = match probe.transport {
-        Transport::Tcp => "TCP",
-        Transport::Udp => "UDP",
-    };
-    let family = if probe.ipv6 { "IPv6" } else { "IPv4" };
-    let direction = match probe.direction {
-        Direction::Outbound => "outbound",
-        Direction::Inbound => "inbound",
-    };
-    let what = match probe.kind {
-        ProbeKind::Small => "a few bytes",
-        ProbeKind::Mtu => "packets of the MTU",
-        ProbeKind::MtuPlusOne => "a packet over the MTU",
-        ProbeKind::Gso => "a burst",
-        ProbeKind::Checksum => "checksums",
-        ProbeKind::UdpGso => "a burst of datagrams",
-    };
+    let Words {
+        transport,
+        family,
+        direction,
+        what,
+    } = words(probe);
     let result = match &probe.outcome {
         ProbeOutcome::Passed => "passed".to_owned(),
         ProbeOutcome::Failed(why) => format!("FAILED: {why}"),
         ProbeOutcome::NotRun(why) => format!("not sent: {why}"),
     };
     format!("probe  {transport} over {family}, {direction}, {what}: {result}")
+}
+
+/// What a probe is, for people.
+pub(super) struct Words {
+    pub(super) transport: &'static str,
+    pub(super) family: &'static str,
+    pub(super) direction: &'static str,
+    pub(super) what: &'static str,
+}
+
+pub(super) fn words(probe: &ProbeResult) -> Words {
+    Words {
+        transport: match probe.transport {
+            Transport::Tcp => "TCP",
+            Transport::Udp => "UDP",
+        },
+        family: if probe.ipv6 { "IPv6" } else { "IPv4" },
+        direction: match probe.direction {
+            Direction::Outbound => "outbound",
+            Direction::Inbound => "inbound",
+        },
+        what: match probe.kind {
+            ProbeKind::Small => "a few bytes",
+            ProbeKind::Mtu => "packets of the MTU",
+            ProbeKind::MtuPlusOne => "a packet over the MTU",
+            ProbeKind::Gso => "a burst",
+            ProbeKind::Checksum => "checksums",
+            ProbeKind::UdpGso => "a burst of datagrams",
+        },
+    }
 }
 
 /// `1 error`, `2 errors`.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use serde::Serialize;
 use tollgate_doctor::action::Action;
-use tollgate_doctor::case::Case;
+use tollgate_doctor::case::{Case, ProbeOutcome, ProbeResult};
 use tollgate_doctor::finding::{Finding, Severity};
 use tollgate_doctor::model::Snapshot;
 use tollgate_doctor::persist::Left;
@@ -308,12 +308,31 @@ fn examine(
     }
     let judgement = doctor.judge(&case);
     untold.extend(judgement.untold);
+    let mut report = Report::new(&case, &judgement.findings, untold);
+    report.untold.extend(unexplained(&report));
     Ok(Examined {
-        report: Report::new(&case, &judgement.findings, untold),
+        report,
         findings: judgement.findings,
         not_covered: declared.not_covered,
         case,
     })
+}
+
+/// Probes that failed although nothing is known to be wrong, or that could not be sent at all.
+fn unexplained(report: &Report) -> Option<String> {
+    let is = |probe: &ProbeResult| matches!(probe.outcome, ProbeOutcome::Failed(_));
+    let failed = report.probes.iter().filter(|probe| is(probe)).count();
+    let passed = |probe: &ProbeResult| probe.outcome == ProbeOutcome::Passed;
+    match (report.healthy, failed) {
+        (true, 1..) => Some(format!(
+            "why {failed} of {} probes failed: nothing that the doctor knows explains it",
+            report.probes.len()
+        )),
+        (true, 0) if !report.probes.is_empty() && !report.probes.iter().any(passed) => {
+            Some("whether probes pass: none could be sent".to_owned())
+        }
+        _ => None,
+    }
 }
 
 fn read(args: &Args, doctor: &dyn Doctor) -> Result<Snapshot, Failure> {

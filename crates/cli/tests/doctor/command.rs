@@ -158,6 +158,24 @@ fn probes_and_findings_go_together() {
 }
 
 #[test]
+fn probes_that_nothing_explains_are_not_healthy() {
+    let bed = Bed::new("unknown", Between::Routed);
+    bed.sh(
+        "node",
+        "nft add table ip no; nft add chain ip no f '{ type filter hook forward priority 0; }'; \
+         nft add rule ip no f ip protocol udp drop",
+    );
+    let found = bed.examine(&["--probe"]);
+    assert_eq!(found.code, 3, "{:#}", found.json);
+    assert!(found.codes().is_empty(), "{:#}", found.json);
+    let untold = found.json["untold"][0].as_str().unwrap();
+    assert!(
+        untold.starts_with("why ") && untold.contains("probes failed"),
+        "{untold}"
+    );
+}
+
+#[test]
 fn a_page_is_written() {
     let bed = Bed::new("page", Between::Routed);
     bed.sh("pod", "ethtool -K eth0 tx off");

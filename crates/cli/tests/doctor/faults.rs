@@ -335,7 +335,9 @@ import socket, sys, time
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 s.bind(('eth0', 0))
 open(sys.argv[1], 'w').close()
+frame = b'\\xff' * 6 + b'\\x02\\0\\0\\0\\0\\1' + b'\\x88\\xb5' + b'x' * 60
 while True:
-    s.send(b'\\xff' * 6 + b'\\x02\\0\\0\\0\\0\\1' + b'\\x88\\xb5' + b'x' * 60)
+    for _ in range(10):
+        s.send(frame)
     time.sleep(0.001)
 ";

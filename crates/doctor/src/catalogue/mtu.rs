@@ -187,9 +187,15 @@ pub(super) fn unequal_pair(view: &View<'_>, report: &mut Report) {
         else {
             continue;
         };
+        let seen = view
+            .case
+            .probes
+            .iter()
+            .any(|probe| probe.kind == ProbeKind::Mtu && is_failed(probe));
         report.faults.push(Fault {
             at: Some(at),
             touches: vec![peer_at],
+            severity: seen.then_some(Severity::Error),
             sentence: format!(
                 "{} with MTU {} is a pair with {} with MTU {}, which drops larger packets without a word.",
                 view.name(at),
@@ -480,8 +486,7 @@ pub(super) fn oversize_silent(view: &View<'_>, report: &mut Report) {
         let smaller = probes.find(|probe| probe.kind == ProbeKind::Mtu && same_way(probe, lost));
         // What is lost at the MTU is lost above it (TG1108), and what is refused at the receiver
         // comes through (TG1203).
-        let before = smaller.is_some_and(|probe| matches!(probe.outcome, ProbeOutcome::Failed(_)));
-        !before && !has_wrong_sums(lost)
+        !smaller.is_some_and(is_failed) && !has_wrong_sums(lost)
     });
     if lost.is_empty() {
         return;
@@ -512,6 +517,10 @@ fn failed(view: &View<'_>, kind: ProbeKind, is: impl Fn(&ProbeResult) -> bool) -
         _ => None,
     };
     probes.filter_map(evidence).collect()
+}
+
+fn is_failed(probe: &ProbeResult) -> bool {
+    matches!(probe.outcome, ProbeOutcome::Failed(_))
 }
 
 fn same_way(one: &ProbeResult, other: &ProbeResult) -> bool {

@@ -11,6 +11,8 @@ use crate::report::{Found, Report, severity};
 const INDENT: &str = "    ";
 /// Column of a field's text: the indentation and a name of eight columns before it.
 const FIELD: usize = 14;
+/// Column of what a probe is, after the first line.
+const PROBE: usize = 6;
 /// Column of the sentence: `TG1001  warning  ` before it.
 const SENTENCE: usize = 17;
 
@@ -51,7 +53,7 @@ pub fn text(report: &Report, width: usize, paint: &dyn Fn(Severity, &str) -> Str
         );
     }
     for line in probes(report) {
-        let _ = writeln!(out, "{}", printable(&line));
+        filled(&mut out, "", PROBE, &printable(&line), width);
     }
     let _ = writeln!(out, "{}", summary(report));
     out
@@ -150,7 +152,7 @@ pub fn probe(probe: &ProbeResult) -> String {
         ProbeOutcome::Failed(why) => format!("FAILED: {why}"),
         ProbeOutcome::NotRun(why) => format!("not sent: {why}"),
     };
-    format!("probe  {transport} over {family}, {direction}, {what}: {result}")
+    format!("probe {transport} over {family}, {direction}, {what}: {result}")
 }
 
 /// What a probe is, for people.

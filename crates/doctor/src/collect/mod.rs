@@ -96,6 +96,16 @@ pub fn snapshot_with(options: &Options) -> Result<Snapshot, CollectError> {
         true => sockets::owners(&sockets),
         false => BTreeMap::new(),
     };
+    let refused = read.iter().filter(|(_, one)| one.refused);
+    let refused: Vec<&str> = refused.map(|(_, one)| one.netns.name.as_str()).collect();
+    if let [first, ..] = refused.as_slice() {
+        unreadable.push(match refused.len() {
+            1 => format!("the namespace {first}: permission denied; is this run as root?"),
+            count => format!(
+                "{count} namespaces, {first} among them: permission denied; is this run as root?"
+            ),
+        });
+    }
     let mut namespaces = Vec::with_capacity(read.len());
     for (_, one) in read {
         let name = &one.netns.name;
@@ -122,6 +132,8 @@ struct Read {
     netns: Netns,
     sockets: Vec<(u64, PacketSocket)>,
     unreadable: Vec<String>,
+    /// It may not be entered.
+    refused: bool,
 }
 
 impl Read {
@@ -185,14 +197,18 @@ fn read_one(found: &Found, all: &[Found], options: &Options) -> Option<Read> {
         },
         sockets: Vec::new(),
         unreadable: Vec::new(),
+        refused: false,
     };
     match enter(found) {
         Ok(true) => {}
         Ok(false) => return None,
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            read.refused = true;
+            return Some(read);
+        }
         Err(e) => {
             let path = found.path.display();
-            read.unreadable
-                .push(format!("entering {path}: {e}; is this run as root?"));
+            read.unreadable.push(format!("entering {path}: {e}"));
             return Some(read);
         }
     }

@@ -8,6 +8,10 @@ RUN_PACKAGES="iproute2 nftables ethtool procps util-linux nginx-light curl opens
 # systemd to verify units, Open vSwitch to read, change and restore.
 TEST_PACKAGES="clang-14 llvm-14 iperf3 tcpdump nodejs python3 python3-cryptography python3-grpcio python3-websockets nghttp2-client nghttp2-proxy systemd openvswitch-switch"
 
+# Others to compare with, for `tollgate bench --compare`; its tests leave out what is not installed.
+# Suricata comes with scripts/suricata-chroot.sh.
+BENCH_PACKAGES="haproxy libnginx-mod-stream"
+
 # What a virtual machine with another kernel needs, in software emulation.
 GUEST_PACKAGES="qemu-system-x86 busybox-static cpio kmod"
 

@@ -117,6 +117,12 @@ pub fn table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
+    let header = header.map(str::to_owned).into();
+    table_of(header, rows.into_iter().map(Vec::from))
+}
+
+/// The same for a number of columns that is not known before.
+pub fn table_of(header: Vec<String>, rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table
         .load_style(NOTHING)

@@ -14,6 +14,7 @@
 //! and latencies are measured by wrk, with full TLS handshakes.
 
 mod cases;
+pub mod compare;
 mod measure;
 pub(crate) mod policies;
 

@@ -8,18 +8,20 @@
 //!
 //! [`BlindEngine`] is such an engine, for other uses.
 
+mod bed;
 mod engine;
-mod helper;
+pub(crate) mod helper;
 mod measure;
-mod path;
+pub(crate) mod path;
 mod stage;
-mod suricata;
+pub(crate) mod suricata;
 
 use std::fs::File;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub use bed::EngineBed;
 pub use engine::BlindEngine;
 pub use path::{ENGINE_PORTS, GATEWAY_IF, VLAN};
 pub use stage::Stage;

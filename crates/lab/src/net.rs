@@ -39,7 +39,7 @@ const SYSCTL_ALL: [&str; 5] = [
 ];
 
 /// Settings of the ends: tens of thousands of connections per second on one pair of addresses.
-const SYSCTL_ENDS: [&str; 5] = [
+pub(crate) const SYSCTL_ENDS: [&str; 5] = [
     "net.ipv4.ip_local_port_range=1024 65535",
     "net.ipv4.tcp_tw_reuse=1",
     "net.core.somaxconn=16384",
@@ -48,7 +48,7 @@ const SYSCTL_ENDS: [&str; 5] = [
 ];
 
 /// Settings of the ends that older kernels do not have.
-const SYSCTL_ENDS_OPTIONAL: [&str; 1] = [
+pub(crate) const SYSCTL_ENDS_OPTIONAL: [&str; 1] = [
     // Milliseconds before a port in TIME-WAIT is used again; the default of 1000 runs dry.
     "net.ipv4.tcp_tw_reuse_delay=1",
 ];

@@ -19,7 +19,7 @@ const SHOWN: usize = 500;
 
 /// A running helper; dropping it kills it.
 #[derive(Debug)]
-pub(super) struct Helper {
+pub(crate) struct Helper {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
     what: &'static str,

@@ -7,7 +7,7 @@ use super::engine::BlindEngine;
 use super::helper::Helper;
 use super::path::{self, ENGINE_PORTS};
 use super::stage::Stage;
-use super::suricata::Suricata;
+use super::suricata::{self, Program, Suricata};
 use super::{BlindOptions, Engine, LARGE_PATH};
 use crate::agent::AgentHandle;
 use crate::bench::policies;
@@ -122,7 +122,7 @@ impl Theatre<'_> {
                 Running::Copier(engine, path::detour(self.lab, self.tollgate())?)
             }
             (_, Engine::Suricata { root }) => {
-                let engine = Suricata::start(self.lab, root)?;
+                let engine = Suricata::start(self.lab, &Program::Chroot(root), &suricata::rules())?;
                 Running::Suricata(engine, path::detour(self.lab, self.tollgate())?)
             }
         })

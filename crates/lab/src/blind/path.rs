@@ -45,7 +45,7 @@ const SWITCH_ONLY: [&str; 2] = [
 
 /// What is switched off, and where; everything else is on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Off {
+pub(crate) struct Off {
     /// TX checksums inside the pod, and with them segmentation.
     pub pod_checksum: bool,
     /// TX checksums at the gateway, and with them segmentation.
@@ -58,7 +58,7 @@ pub(super) struct Off {
 ///
 /// # Errors
 /// A command failed.
-pub(super) fn build(lab: &Lab) -> Result<()> {
+pub(crate) fn build(lab: &Lab) -> Result<()> {
     let node = &lab.names.node;
     let mtu = lab.info.pod_mtu;
     // Nothing but the pod's traffic: no router solicitations, no multicast queries.
@@ -106,7 +106,7 @@ pub(super) fn build(lab: &Lab) -> Result<()> {
 ///
 /// # Errors
 /// A command failed.
-pub(super) fn set_offloads(lab: &Lab, off: Off) -> Result<()> {
+pub(crate) fn set_offloads(lab: &Lab, off: Off) -> Result<()> {
     let set = |place, interface: &str, tx: bool, tso: bool| {
         let word = |off| if off { "off" } else { "on" };
         let line = format!(
@@ -129,7 +129,7 @@ pub(super) fn set_offloads(lab: &Lab, off: Off) -> Result<()> {
 ///
 /// # Errors
 /// The kernel refuses the switch's programs.
-pub(super) fn detour(lab: &Lab, tollgate: &Path) -> Result<Helper> {
+pub(crate) fn detour(lab: &Lab, tollgate: &Path) -> Result<Helper> {
     let show = lab.at(
         Place::Node,
         Cmd::line(&format!("ip -o link show {GATEWAY_IF}")),

@@ -85,6 +85,21 @@ fn tenants_come_change_and_go() {
         "handler unregister failure",
     );
     daemon.nok("frobnicate", "unknown command");
+    // The agent's workers do not wait for each other.
+    std::thread::scope(|scope| {
+        for id in 200..216 {
+            let daemon = &daemon;
+            scope.spawn(move || {
+                let yaml = daemon.write_tenant(id, &[API]);
+                let line = format!("register-tenant {id} {yaml}");
+                daemon.ok(&line, "adding tenant succeeded");
+                let line = format!("register-tenant-handler {id} vlan {id}");
+                daemon.ok(&line, "handler added");
+            });
+        }
+    });
+    let (_, stats) = daemon.ask("ruleset-stats");
+    assert_eq!(stats["message"][0]["rules_loaded"], 17 * 2, "{stats}");
     let handler = format!("unregister-tenant-handler 7 vlan {VLAN}");
     daemon.ok(&handler, "handler removed");
     daemon.ok("unregister-tenant 7", "removing tenant succeeded");

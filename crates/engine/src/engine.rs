@@ -140,6 +140,24 @@ impl Engine {
         self.judged_bytes.all()
     }
 
+    /// The same of one endpoint's flows.
+    pub fn judged_bytes_of(&self, endpoint: EndpointId) -> usize {
+        self.judged_bytes.of(endpoint)
+    }
+
+    /// [`Engine::judged_bytes`] and [`Engine::held_bytes`], counted flow by flow; for tests of both.
+    #[doc(hidden)]
+    pub fn counted_anew(&mut self) -> (usize, usize) {
+        let mut counted = (0, 0);
+        for at in self.flows.occupied() {
+            if let Some(flow) = self.flows.get_mut(at) {
+                counted.0 += flow.judged_bytes();
+                counted.1 += flow.held_bytes();
+            }
+        }
+        counted
+    }
+
     /// Bytes of out-of-order frames that are held.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes

@@ -350,12 +350,12 @@ impl Flow {
         match &self.state {
             State::Inspect(inspection) => inspection.memory(),
             State::Quic(quic) => quic.memory(),
-            State::Dns(watch) => watch.held_bytes(),
             State::Denied(refusing) => {
                 let waiting = refusing.waiting.as_ref();
                 waiting.map_or(0, |word| size_of::<LastWord>() + word.words.capacity())
             }
-            State::Open | State::Lost => 0,
+            // Counted as held back.
+            State::Open | State::Lost | State::Dns(_) => 0,
         }
     }
 

@@ -49,9 +49,14 @@ impl JudgedBytes {
         self.all
     }
 
+    /// Of the endpoint's flows.
+    pub(crate) fn of(&self, endpoint: EndpointId) -> usize {
+        self.by_endpoint.get(&endpoint).copied().unwrap_or_default()
+    }
+
     /// What is left to a flow of the endpoint.
     pub(crate) fn free(&self, endpoint: EndpointId, limits: &Limits) -> Free {
-        let own = self.by_endpoint.get(&endpoint).copied().unwrap_or_default();
+        let own = self.of(endpoint);
         Free {
             all: limits.judged_bytes.saturating_sub(self.all),
             share: limits.judged_bytes_per_endpoint.saturating_sub(own),

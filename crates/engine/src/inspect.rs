@@ -138,8 +138,15 @@ impl Inspection {
         }
     }
 
-    /// A head has begun and is not complete: an end of stream now would leave the server to
-    /// interpret what was not judged.
+    /// An end of stream now would leave the server to interpret what was not judged.
+    pub(crate) fn must_not_end(&self) -> bool {
+        match &self.reader {
+            Reader::Http(reader) => self.in_head() && !reader.may_end(),
+            _ => self.in_head(),
+        }
+    }
+
+    /// A head has begun and is not complete.
     pub(crate) fn in_head(&self) -> bool {
         match &self.reader {
             Reader::Detecting(prefix) => !prefix.is_empty(),

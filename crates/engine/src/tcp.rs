@@ -97,7 +97,7 @@ pub(crate) fn forgotten<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) {
     let State::Inspect(inspection) = &flow.state else {
         return;
     };
-    if !inspection.established || !inspection.in_head() || !inspection.is_enforced() {
+    if !inspection.established || !inspection.must_not_end() || !inspection.is_enforced() {
         return;
     }
     let delivered = inspection.stream.next();
@@ -335,7 +335,7 @@ fn stop_reading(flow: &mut Flow, inspection: &mut Inspection, skipped: usize) {
 
 /// Whether the stream would end at `fin`, in the middle of a head.
 fn ends_in_head(inspection: &Inspection, fin: u32) -> bool {
-    fin == inspection.stream.next() && inspection.in_head()
+    fin == inspection.stream.next() && inspection.must_not_end()
 }
 
 /// Whether the stream may end at `fin`: behind everything that was judged, or inside a body. Anywhere
@@ -562,7 +562,7 @@ fn judge<O: Output>(
     let mut let_through = Vec::new();
     inspection.calm(ctx.now);
     let mut outcome = inspection.feed(new, &mut |judged| let_through.push(judged));
-    if outcome.is_ok() && tcp.flags.fin() && inspection.in_head() {
+    if outcome.is_ok() && tcp.flags.fin() && inspection.must_not_end() {
         outcome = Err(head_incomplete());
     }
     note_first(flow, inspection, ctx);

@@ -17,7 +17,7 @@ use crate::datagram::{
 use crate::deny::{self, Why};
 use crate::dns;
 use crate::event::{Event, EventKind, L7Facts};
-use crate::flow::{Flow, State, of_direction};
+use crate::flow::{Flow, Refusing, State, of_direction};
 use crate::flow_table::{FlowSummary, FlowTable, TableFull};
 use crate::fragment::{FragmentKey, Fragments};
 use crate::judged::JudgedBytes;
@@ -392,7 +392,7 @@ impl Engine {
             return;
         }
         deny::report(&flow, why, ctx);
-        flow.state = State::Denied(crate::flow::Refusing::default());
+        flow.state = State::Denied(Refusing::default());
         self.insert(flow, now);
     }
 
@@ -704,7 +704,7 @@ fn lost<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
     };
     deny::report(flow, why, ctx);
     deny::reset_unknown(flow, packet, ctx);
-    flow.state = State::Denied(crate::flow::Refusing::default());
+    flow.state = State::Denied(Refusing::default());
 }
 
 /// Why a flow whose L7 facts are gone must end; `None` if the policy needs none.
@@ -780,9 +780,16 @@ fn patience(flow: &Flow, progress: &Progress, limits: &Limits) -> Duration {
 /// How long until the flow must be looked at again; `None`: it is to be forgotten.
 fn time_left<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) -> Option<Duration> {
     let progress = flow.progress(ctx);
-    let last = flow
-        .last_packet
-        .max(Duration::from_nanos(progress.last_seen_ns));
+    let last = match &flow.state {
+        // What comes meanwhile does not reach the server.
+        State::Denied(Refusing {
+            half_hello: Some(since),
+            ..
+        }) => *since,
+        _ => flow
+            .last_packet
+            .max(Duration::from_nanos(progress.last_seen_ns)),
+    };
     let silent = ctx.now.saturating_sub(last);
     let patience = if flow.closing || (Flow::has_ended(&progress) && flow.key.protocol == TCP) {
         LINGER

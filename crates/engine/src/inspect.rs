@@ -98,6 +98,9 @@ pub(crate) struct Inspection {
     pub requests: u64,
     /// What the client had acknowledged when its latest request came.
     pub last_request_ack: u32,
+    /// A request came before there was an answer to the one before it: from then on several answers may
+    /// be outstanding.
+    pub pipelined: bool,
     /// Set while the server's answer to Upgrade or CONNECT is awaited.
     pub response: Option<ResponseWatch>,
     reader: Reader,
@@ -126,6 +129,7 @@ impl Inspection {
             stream: ClientStream::new(first),
             requests: 0,
             last_request_ack: 0,
+            pipelined: false,
             response: None,
             reader: Reader::Detecting(Vec::new()),
             heard_first: None,
@@ -172,7 +176,8 @@ impl Inspection {
             Reader::AfterTls(reader) => size_of_val(&**reader) + reader.buffered(),
             Reader::Settled => 0,
         };
-        size_of::<Self>() + self.stream.memory() + reader
+        let response = self.response.as_ref().map_or(0, ResponseWatch::held);
+        size_of::<Self>() + self.stream.memory() + reader + response
     }
 
     /// Whether a rule that is enforced judges the stream. If none does, nothing of it may be held up for

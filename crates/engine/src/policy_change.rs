@@ -182,7 +182,7 @@ pub(crate) fn cut<O: Output>(flow: &mut Flow, why: Why, silent: bool, ctx: &mut 
         _ => {
             flow.state = State::Denied(Refusing {
                 silent,
-                half_hello: flow.has_half_hello(),
+                half_hello: flow.has_half_hello().then_some(ctx.now),
                 ..Refusing::default()
             })
         }

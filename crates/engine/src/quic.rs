@@ -2,6 +2,8 @@
 //! completes it goes on; after that the kernel passes short headers, and datagrams with a long
 //! header go on coming up, since one socket may open another connection at any time.
 
+use std::time::Duration;
+
 use tollgate_l7::quic::{QuicEvent, QuicReader};
 use tollgate_l7::refusal::QUIC_CONNECTION_DENIED;
 use tollgate_wire::packet::L4;
@@ -153,7 +155,7 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
         Fate::Hold => hold(&mut quic, packet, ctx),
         Fate::Drop => ctx.counters.quic_dropped += 1,
         Fate::Refuse(refused) => {
-            let half_hello = quic.forwarded;
+            let half_hello = quic.forwarded.then_some(ctx.now);
             return refuse(flow, packet, refused, half_hello, ctx);
         }
     }
@@ -308,7 +310,7 @@ fn refuse<O: Output>(
     flow: &mut Flow,
     packet: &Packet<'_>,
     refused: Refused,
-    half_hello: bool,
+    half_hello: Option<Duration>,
     ctx: &mut Ctx<'_, O>,
 ) {
     let facts = refused.facts.clone();

@@ -603,6 +603,8 @@ fn judge<O: Output>(
     if let_through.is_empty() {
         return true;
     }
+    let is_answered = first_request || seq::before(inspection.last_request_ack, tcp.ack);
+    inspection.pipelined |= let_through.len() > 1 || !is_answered;
     inspection.last_request_ack = tcp.ack;
     report_let_through(flow, &let_through, ctx);
     flow.facts = let_through.pop().map(|judged| judged.facts);
@@ -634,7 +636,9 @@ fn count<O>(judged: bool, tell: &Tell, ctx: &mut Ctx<'_, O>) {
 /// No response can be under way: the client has acknowledged something since its last request,
 /// and everything that the server has sent. (A client that pipelines is reset instead.)
 fn is_quiet(flow: &Flow, inspection: &Inspection, client_ack: u32) -> bool {
-    seq::before(inspection.last_request_ack, client_ack) && has_all(flow, client_ack)
+    !inspection.pipelined
+        && seq::before(inspection.last_request_ack, client_ack)
+        && has_all(flow, client_ack)
 }
 
 /// The place behind the frames with which a server of HTTP/2 begins without being asked. Once it has

@@ -270,7 +270,8 @@ struct LetBy(BTreeMap<u32, u8>);
 impl LetBy {
     fn take(&mut self, out: &[Out], first: u32) {
         for frame in out.iter().filter(|frame| frame.to == Outbound) {
-            let start = frame.header.unwrap().seq.wrapping_sub(first);
+            let Some(header) = frame.header else { continue };
+            let start = header.seq.wrapping_sub(first);
             for (at, byte) in (start..).zip(&frame.payload) {
                 let earlier = *self.0.entry(at).or_insert(*byte);
                 assert_eq!(earlier, *byte, "another byte at {at}");

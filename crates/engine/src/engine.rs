@@ -20,7 +20,7 @@ use crate::event::{Event, EventKind, L7Facts};
 use crate::flow::{Flow, Refusing, State, of_direction};
 use crate::flow_table::{FlowSummary, FlowTable, TableFull};
 use crate::fragment::{FragmentKey, Fragments};
-use crate::judged::JudgedBytes;
+use crate::judged::Taken;
 use crate::key::FlowKey;
 use crate::limits::Limits;
 use crate::names::NameTable;
@@ -74,8 +74,8 @@ pub struct Engine {
     limits: Limits,
     counters: Counters,
     scratch: Vec<u8>,
-    held_bytes: usize,
-    judged_bytes: JudgedBytes,
+    held_bytes: Taken,
+    judged_bytes: Taken,
     next_id: u64,
 }
 
@@ -106,8 +106,8 @@ impl Engine {
             limits,
             counters: Counters::default(),
             scratch: Vec::new(),
-            held_bytes: 0,
-            judged_bytes: JudgedBytes::default(),
+            held_bytes: Taken::default(),
+            judged_bytes: Taken::default(),
             next_id: 1,
         }
     }
@@ -132,7 +132,10 @@ impl Engine {
     /// that are remembered, and what readers hold of unfinished heads. What the allocator adds, names
     /// and facts of verdicts, and alarms of flows that are gone are not counted.
     pub fn memory(&self) -> usize {
-        self.flows.memory() + self.held_bytes + self.judged_bytes.all() + self.fragments.memory()
+        self.flows.memory()
+            + self.held_bytes.all()
+            + self.judged_bytes.all()
+            + self.fragments.memory()
     }
 
     /// Bytes of memory of what is judged: inspections, remembered bytes, readers.
@@ -160,7 +163,7 @@ impl Engine {
 
     /// Bytes of out-of-order frames that are held.
     pub fn held_bytes(&self) -> usize {
-        self.held_bytes
+        self.held_bytes.all()
     }
 
     /// A frame that the kernel could not decide: virtio-net header, Ethernet, 802.1Q tag.
@@ -509,7 +512,8 @@ impl Engine {
         };
         self.counters.flows_closed += 1;
         let ctx = ctx!(self, now, out);
-        *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
+        ctx.held_bytes
+            .change(flow.key.endpoint, flow.held_bytes(), 0);
         let held = flow.judged_bytes();
         ctx.judged_bytes.change(flow.key.endpoint, held, 0);
         deny::forget_last_word(&mut flow, ctx);

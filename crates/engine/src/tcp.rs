@@ -54,14 +54,13 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
     } else {
         server_segment(flow, &mut inspection, packet, &tcp, ctx);
     }
-    *ctx.held_bytes = ctx.held_bytes.saturating_sub(held);
-    if matches!(flow.state, State::Denied(_)) {
-        return;
+    let endpoint = flow.key.endpoint;
+    if matches!(flow.state, State::Denied(_)) || is_released(flow) {
+        return ctx.held_bytes.change(endpoint, held, 0);
     }
-    if !is_released(flow) {
-        *ctx.held_bytes += inspection.stream.held_bytes();
-        flow.state = State::Inspect(inspection);
-    }
+    ctx.held_bytes
+        .change(endpoint, held, inspection.stream.held_bytes());
+    flow.state = State::Inspect(inspection);
 }
 
 /// Nothing of the flow needs the engine any more.
@@ -385,7 +384,7 @@ fn hold<O: Output>(
 ) {
     let room = inspection.stream.held_bytes() + packet.frame.len()
         <= ctx.limits.held_bytes_per_flow
-        && *ctx.held_bytes + packet.frame.len() <= ctx.limits.held_bytes;
+        && ctx.may_hold(flow.key.endpoint, packet.frame.len());
     if ahead > HOLD_AHEAD || !room {
         if !let_go(flow, inspection, packet, None, ctx) {
             ctx.counters.held_full += 1;

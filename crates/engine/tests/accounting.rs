@@ -136,6 +136,31 @@ fn check(gate: &mut Gate) {
     assert_eq!(gate.engine.judged_bytes_of(endpoint), counted.0);
 }
 
+/// What one endpoint sends out of order leaves room for the others.
+#[test]
+fn one_endpoint_has_half_of_what_is_held_back() {
+    let limits = Limits {
+        held_bytes: 20_000,
+        ..Limits::default()
+    };
+    let mut gate = Gate::with_limits(&rules(false), limits);
+    for port in 40_000..40_010 {
+        let mut conn = Conn::egress(sim::SERVER);
+        conn.client.set_port(port);
+        conn.open(&mut gate);
+        for at in 1..10 {
+            conn.send_at(
+                &mut gate,
+                conn.client_seq.wrapping_add(at * 1000),
+                &[b'x'; 1000],
+            );
+        }
+    }
+    assert!((8_000..=10_000).contains(&gate.engine.held_bytes()));
+    assert!(gate.engine.counters().held_full > 0);
+    check(&mut gate);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tollgate_policy::{EndpointPolicy, FlowVerdict, Side};
+use tollgate_policy::{EndpointPolicy, Side};
 use tollgate_wire::packet::{self, Fragment, L4};
 use tollgate_wire::tag::{EndpointId, Tag};
 use tollgate_wire::vnet::VNET_HDR_LEN;
@@ -14,7 +14,7 @@ use crate::counters::Counters;
 use crate::datagram::{
     is_icmp_error, likely_opener, opener, quoted_key, speaks_for_another, speaks_to_itself,
 };
-use crate::deny::{self, Why};
+use crate::deny;
 use crate::dns;
 use crate::event::{Event, EventKind, L7Facts};
 use crate::flow::{Flow, Refusing, State, of_direction};
@@ -23,12 +23,13 @@ use crate::fragment::{FragmentKey, Fragments};
 use crate::judged::Taken;
 use crate::key::FlowKey;
 use crate::limits::Limits;
+use crate::lost;
 use crate::names::NameTable;
 use crate::open::{self, PASS};
 use crate::output::Output;
 use crate::policy_change;
-use crate::quic::{self};
-use crate::segment::{Ctx, Packet, TCP, UDP};
+use crate::quic;
+use crate::segment::{Ctx, Packet, TCP};
 use crate::table::PolicyTable;
 use crate::tcp;
 use crate::wheel::{Alarm, Wheel};
@@ -290,7 +291,7 @@ impl Engine {
         let held = flow.judged_bytes();
         let was_denied = matches!(flow.state, State::Denied(_));
         if matches!(flow.state, State::Lost) {
-            flow.state = regained(flow, policy);
+            flow.state = lost::regained(flow, policy);
         }
         match &flow.state {
             State::Open => {
@@ -305,7 +306,7 @@ impl Engine {
                     dns::watched(flow, packet, &dns::Reading { policy, names }, ctx);
                 }
             }
-            State::Lost => lost(flow, packet, ctx),
+            State::Lost => lost::end(flow, packet, ctx),
             State::Denied(_) => deny::straggler(flow, packet, ctx),
         }
         ctx.recount(held, flow);
@@ -372,10 +373,10 @@ impl Engine {
         let mut flow = self.new_flow(likely.unwrap_or(Side::Egress), packet, now);
         flow.note(packet, now);
         flow.names = self.names_of(&flow, policy, now);
-        let mut refusal = refusal_without_facts(&flow, policy);
+        let mut refusal = lost::refusal_without_facts(&flow, policy);
         if likely.is_none() && refusal.is_none() {
             flow.side = Side::Ingress;
-            refusal = refusal_without_facts(&flow, policy);
+            refusal = lost::refusal_without_facts(&flow, policy);
         }
         let ctx = ctx!(self, now, out);
         let Some(why) = refusal else {
@@ -681,62 +682,6 @@ impl Engine {
         }
         summaries
     }
-}
-
-/// How a flow goes on of which the engine before this one knew more. What no enforced rule judges may
-/// go on.
-fn regained(flow: &Flow, policy: &EndpointPolicy) -> State {
-    if flow.key.protocol == UDP {
-        return quic::adopted(flow, policy);
-    }
-    match policy.decide_named(&flow.query(), &flow.names) {
-        FlowVerdict::Allow(_) => State::Open,
-        FlowVerdict::Deny(_) | FlowVerdict::Inspect(_) => State::Lost,
-    }
-}
-
-/// A flow of which the engine before this one knew more.
-fn lost<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
-    ctx.counters.unknown_flow += 1;
-    flow.drop_cache(ctx);
-    let why = Why {
-        policy: flow.rule.as_ref().map(|rule| rule.policy().clone()),
-        rule: flow.rule.as_ref().map(|rule| rule.rule().clone()),
-        reason: "state-gone",
-        detail: "the connection was under inspection when the agent was restarted".to_owned(),
-        facts: flow.facts.clone(),
-    };
-    deny::report(flow, why, ctx);
-    deny::reset_unknown(flow, packet, ctx);
-    flow.state = State::Denied(Refusing::default());
-}
-
-/// Why a flow whose L7 facts are gone must end; `None` if the policy needs none.
-fn refusal_without_facts(flow: &Flow, policy: &EndpointPolicy) -> Option<Why> {
-    let (policy, rule, reason) = match policy.decide_named(&flow.query(), &flow.names) {
-        FlowVerdict::Allow(_) => return None,
-        FlowVerdict::Deny(denial) => (
-            denial.policy.clone(),
-            denial.rule.as_ref().map(|rule| rule.rule().clone()),
-            denial.reason,
-        ),
-        FlowVerdict::Inspect(rules) => {
-            let rule = rules.rule();
-            (
-                Some(rule.policy().clone()),
-                Some(rule.rule().clone()),
-                "state-gone",
-            )
-        }
-    };
-    let detail = "the connection was open before it could be judged".to_owned();
-    Some(Why {
-        policy,
-        rule,
-        reason,
-        detail,
-        facts: None,
-    })
 }
 
 /// Another worker, or the agent before this one, has allowed the flow.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tollgate_policy::{EndpointPolicy, FlowVerdict, Side};
+use tollgate_policy::{EndpointPolicy, Side};
 use tollgate_wire::packet::{self, Fragment, L4};
 use tollgate_wire::tag::{EndpointId, Tag};
 use tollgate_wire::vnet::VNET_HDR_LEN;
@@ -14,21 +14,22 @@ use crate::counters::Counters;
 use crate::datagram::{
     is_icmp_error, likely_opener, opener, quoted_key, speaks_for_another, speaks_to_itself,
 };
-use crate::deny::{self, Why};
+use crate::deny;
 use crate::dns;
 use crate::event::{Event, EventKind, L7Facts};
-use crate::flow::{Flow, State, of_direction};
+use crate::flow::{Flow, Refusing, State, of_direction};
 use crate::flow_table::{FlowSummary, FlowTable, TableFull};
 use crate::fragment::{FragmentKey, Fragments};
-use crate::judged::JudgedBytes;
+use crate::judged::Taken;
 use crate::key::FlowKey;
 use crate::limits::Limits;
+use crate::lost;
 use crate::names::NameTable;
 use crate::open::{self, PASS};
 use crate::output::Output;
 use crate::policy_change;
-use crate::quic::{self};
-use crate::segment::{Ctx, Packet, TCP, UDP};
+use crate::quic;
+use crate::segment::{Ctx, Packet, TCP};
 use crate::table::PolicyTable;
 use crate::tcp;
 use crate::wheel::{Alarm, Wheel};
@@ -74,8 +75,8 @@ pub struct Engine {
     limits: Limits,
     counters: Counters,
     scratch: Vec<u8>,
-    held_bytes: usize,
-    judged_bytes: JudgedBytes,
+    held_bytes: Taken,
+    judged_bytes: Taken,
     next_id: u64,
 }
 
@@ -106,8 +107,8 @@ impl Engine {
             limits,
             counters: Counters::default(),
             scratch: Vec::new(),
-            held_bytes: 0,
-            judged_bytes: JudgedBytes::default(),
+            held_bytes: Taken::default(),
+            judged_bytes: Taken::default(),
             next_id: 1,
         }
     }
@@ -132,7 +133,10 @@ impl Engine {
     /// that are remembered, and what readers hold of unfinished heads. What the allocator adds, names
     /// and facts of verdicts, and alarms of flows that are gone are not counted.
     pub fn memory(&self) -> usize {
-        self.flows.memory() + self.held_bytes + self.judged_bytes.all() + self.fragments.memory()
+        self.flows.memory()
+            + self.held_bytes.all()
+            + self.judged_bytes.all()
+            + self.fragments.memory()
     }
 
     /// Bytes of memory of what is judged: inspections, remembered bytes, readers.
@@ -140,9 +144,27 @@ impl Engine {
         self.judged_bytes.all()
     }
 
+    /// The same of one endpoint's flows.
+    pub fn judged_bytes_of(&self, endpoint: EndpointId) -> usize {
+        self.judged_bytes.of(endpoint)
+    }
+
+    /// [`Engine::judged_bytes`] and [`Engine::held_bytes`], counted flow by flow; for tests of both.
+    #[doc(hidden)]
+    pub fn counted_anew(&mut self) -> (usize, usize) {
+        let mut counted = (0, 0);
+        for at in self.flows.occupied() {
+            if let Some(flow) = self.flows.get_mut(at) {
+                counted.0 += flow.judged_bytes();
+                counted.1 += flow.held_bytes();
+            }
+        }
+        counted
+    }
+
     /// Bytes of out-of-order frames that are held.
     pub fn held_bytes(&self) -> usize {
-        self.held_bytes
+        self.held_bytes.all()
     }
 
     /// A frame that the kernel could not decide: virtio-net header, Ethernet, 802.1Q tag.
@@ -269,7 +291,7 @@ impl Engine {
         let held = flow.judged_bytes();
         let was_denied = matches!(flow.state, State::Denied(_));
         if matches!(flow.state, State::Lost) {
-            flow.state = regained(flow, policy);
+            flow.state = lost::regained(flow, policy);
         }
         match &flow.state {
             State::Open => {
@@ -284,7 +306,7 @@ impl Engine {
                     dns::watched(flow, packet, &dns::Reading { policy, names }, ctx);
                 }
             }
-            State::Lost => lost(flow, packet, ctx),
+            State::Lost => lost::end(flow, packet, ctx),
             State::Denied(_) => deny::straggler(flow, packet, ctx),
         }
         ctx.recount(held, flow);
@@ -351,10 +373,10 @@ impl Engine {
         let mut flow = self.new_flow(likely.unwrap_or(Side::Egress), packet, now);
         flow.note(packet, now);
         flow.names = self.names_of(&flow, policy, now);
-        let mut refusal = refusal_without_facts(&flow, policy);
+        let mut refusal = lost::refusal_without_facts(&flow, policy);
         if likely.is_none() && refusal.is_none() {
             flow.side = Side::Ingress;
-            refusal = refusal_without_facts(&flow, policy);
+            refusal = lost::refusal_without_facts(&flow, policy);
         }
         let ctx = ctx!(self, now, out);
         let Some(why) = refusal else {
@@ -374,7 +396,7 @@ impl Engine {
             return;
         }
         deny::report(&flow, why, ctx);
-        flow.state = State::Denied(crate::flow::Refusing::default());
+        flow.state = State::Denied(Refusing::default());
         self.insert(flow, now);
     }
 
@@ -491,7 +513,8 @@ impl Engine {
         };
         self.counters.flows_closed += 1;
         let ctx = ctx!(self, now, out);
-        *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
+        ctx.held_bytes
+            .change(flow.key.endpoint, flow.held_bytes(), 0);
         let held = flow.judged_bytes();
         ctx.judged_bytes.change(flow.key.endpoint, held, 0);
         deny::forget_last_word(&mut flow, ctx);
@@ -661,62 +684,6 @@ impl Engine {
     }
 }
 
-/// How a flow goes on of which the engine before this one knew more. What no enforced rule judges may
-/// go on.
-fn regained(flow: &Flow, policy: &EndpointPolicy) -> State {
-    if flow.key.protocol == UDP {
-        return quic::adopted(flow, policy);
-    }
-    match policy.decide_named(&flow.query(), &flow.names) {
-        FlowVerdict::Allow(_) => State::Open,
-        FlowVerdict::Deny(_) | FlowVerdict::Inspect(_) => State::Lost,
-    }
-}
-
-/// A flow of which the engine before this one knew more.
-fn lost<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
-    ctx.counters.unknown_flow += 1;
-    flow.drop_cache(ctx);
-    let why = Why {
-        policy: flow.rule.as_ref().map(|rule| rule.policy().clone()),
-        rule: flow.rule.as_ref().map(|rule| rule.rule().clone()),
-        reason: "state-gone",
-        detail: "the connection was under inspection when the agent was restarted".to_owned(),
-        facts: flow.facts.clone(),
-    };
-    deny::report(flow, why, ctx);
-    deny::reset_unknown(flow, packet, ctx);
-    flow.state = State::Denied(crate::flow::Refusing::default());
-}
-
-/// Why a flow whose L7 facts are gone must end; `None` if the policy needs none.
-fn refusal_without_facts(flow: &Flow, policy: &EndpointPolicy) -> Option<Why> {
-    let (policy, rule, reason) = match policy.decide_named(&flow.query(), &flow.names) {
-        FlowVerdict::Allow(_) => return None,
-        FlowVerdict::Deny(denial) => (
-            denial.policy.clone(),
-            denial.rule.as_ref().map(|rule| rule.rule().clone()),
-            denial.reason,
-        ),
-        FlowVerdict::Inspect(rules) => {
-            let rule = rules.rule();
-            (
-                Some(rule.policy().clone()),
-                Some(rule.rule().clone()),
-                "state-gone",
-            )
-        }
-    };
-    let detail = "the connection was open before it could be judged".to_owned();
-    Some(Why {
-        policy,
-        rule,
-        reason,
-        detail,
-        facts: None,
-    })
-}
-
 /// Another worker, or the agent before this one, has allowed the flow.
 fn is_passed_by_kernel<O: Output>(key: &FlowKey, ctx: &mut Ctx<'_, O>) -> bool {
     ctx.out
@@ -762,9 +729,16 @@ fn patience(flow: &Flow, progress: &Progress, limits: &Limits) -> Duration {
 /// How long until the flow must be looked at again; `None`: it is to be forgotten.
 fn time_left<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) -> Option<Duration> {
     let progress = flow.progress(ctx);
-    let last = flow
-        .last_packet
-        .max(Duration::from_nanos(progress.last_seen_ns));
+    let last = match &flow.state {
+        // What comes meanwhile does not reach the server.
+        State::Denied(Refusing {
+            half_hello: Some(since),
+            ..
+        }) => *since,
+        _ => flow
+            .last_packet
+            .max(Duration::from_nanos(progress.last_seen_ns)),
+    };
     let silent = ctx.now.saturating_sub(last);
     let patience = if flow.closing || (Flow::has_ended(&progress) && flow.key.protocol == TCP) {
         LINGER

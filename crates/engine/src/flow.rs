@@ -62,9 +62,9 @@ pub(crate) struct Refusing {
     /// The client was sent a last word (403, alert) and a FIN; what it still sends is
     /// acknowledged so that it closes in order.
     pub parting: Option<Parting>,
-    /// UDP: the server may hold a part of a hello that was never judged. As long as it can wait for the
-    /// rest, no other flow begins in this one's place.
-    pub half_hello: bool,
+    /// UDP: the server may hold a part of a hello that was never judged, and got the last of it before
+    /// this time. As long as it can wait for the rest, no other flow begins in this one's place.
+    pub half_hello: Option<Duration>,
     /// A last word whose place in the stream the client has not reached yet.
     pub waiting: Option<Box<LastWord>>,
 }
@@ -329,7 +329,7 @@ impl Flow {
     pub(crate) fn has_half_hello(&self) -> bool {
         match &self.state {
             State::Quic(quic) => quic.has_forwarded(),
-            State::Denied(refusing) => refusing.half_hello,
+            State::Denied(refusing) => refusing.half_hello.is_some(),
             State::Open | State::Lost | State::Inspect(_) | State::Dns(_) => false,
         }
     }
@@ -350,12 +350,12 @@ impl Flow {
         match &self.state {
             State::Inspect(inspection) => inspection.memory(),
             State::Quic(quic) => quic.memory(),
-            State::Dns(watch) => watch.held_bytes(),
             State::Denied(refusing) => {
                 let waiting = refusing.waiting.as_ref();
                 waiting.map_or(0, |word| size_of::<LastWord>() + word.words.capacity())
             }
-            State::Open | State::Lost => 0,
+            // Counted as held back.
+            State::Open | State::Lost | State::Dns(_) => 0,
         }
     }
 

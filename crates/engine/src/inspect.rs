@@ -98,6 +98,9 @@ pub(crate) struct Inspection {
     pub requests: u64,
     /// What the client had acknowledged when its latest request came.
     pub last_request_ack: u32,
+    /// A request came before there was an answer to the one before it: from then on several answers may
+    /// be outstanding.
+    pub pipelined: bool,
     /// Set while the server's answer to Upgrade or CONNECT is awaited.
     pub response: Option<ResponseWatch>,
     reader: Reader,
@@ -126,6 +129,7 @@ impl Inspection {
             stream: ClientStream::new(first),
             requests: 0,
             last_request_ack: 0,
+            pipelined: false,
             response: None,
             reader: Reader::Detecting(Vec::new()),
             heard_first: None,
@@ -138,8 +142,15 @@ impl Inspection {
         }
     }
 
-    /// A head has begun and is not complete: an end of stream now would leave the server to
-    /// interpret what was not judged.
+    /// An end of stream now would leave the server to interpret what was not judged.
+    pub(crate) fn must_not_end(&self) -> bool {
+        match &self.reader {
+            Reader::Http(reader) => self.in_head() && !reader.may_end(),
+            _ => self.in_head(),
+        }
+    }
+
+    /// A head has begun and is not complete.
     pub(crate) fn in_head(&self) -> bool {
         match &self.reader {
             Reader::Detecting(prefix) => !prefix.is_empty(),
@@ -165,7 +176,8 @@ impl Inspection {
             Reader::AfterTls(reader) => size_of_val(&**reader) + reader.buffered(),
             Reader::Settled => 0,
         };
-        size_of::<Self>() + self.stream.memory() + reader
+        let response = self.response.as_ref().map_or(0, ResponseWatch::held);
+        size_of::<Self>() + self.stream.memory() + reader + response
     }
 
     /// Whether a rule that is enforced judges the stream. If none does, nothing of it may be held up for

@@ -1,4 +1,4 @@
-//! How much memory is taken by what is judged, and by whose.
+//! How much memory is taken by what is judged or held back, and by whose.
 
 use hashbrown::HashMap;
 use tollgate_wire::tag::EndpointId;
@@ -6,9 +6,9 @@ use tollgate_wire::tag::EndpointId;
 use crate::counters::Counters;
 use crate::limits::Limits;
 
-/// Memory of judged bytes and of what readers hold.
+/// Memory of judged bytes and of what readers hold; or that of what is held back.
 #[derive(Debug, Default)]
-pub(crate) struct JudgedBytes {
+pub(crate) struct Taken {
     all: usize,
     /// Endpoints that have any.
     by_endpoint: HashMap<EndpointId, usize>,
@@ -43,15 +43,20 @@ impl Free {
     }
 }
 
-impl JudgedBytes {
+impl Taken {
     /// Of all flows.
     pub(crate) fn all(&self) -> usize {
         self.all
     }
 
+    /// Of the endpoint's flows.
+    pub(crate) fn of(&self, endpoint: EndpointId) -> usize {
+        self.by_endpoint.get(&endpoint).copied().unwrap_or_default()
+    }
+
     /// What is left to a flow of the endpoint.
     pub(crate) fn free(&self, endpoint: EndpointId, limits: &Limits) -> Free {
-        let own = self.by_endpoint.get(&endpoint).copied().unwrap_or_default();
+        let own = self.of(endpoint);
         Free {
             all: limits.judged_bytes.saturating_sub(self.all),
             share: limits.judged_bytes_per_endpoint.saturating_sub(own),

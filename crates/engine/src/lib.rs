@@ -13,6 +13,7 @@ pub mod counters;
 pub mod event;
 pub mod key;
 pub mod limits;
+mod lost;
 pub mod names;
 pub mod output;
 pub mod table;

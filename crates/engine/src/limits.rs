@@ -15,7 +15,8 @@ pub struct Limits {
     /// Bytes of out-of-order segments held for one flow; beyond it the segment is dropped and TCP
     /// sends it again (`held_full`).
     pub held_bytes_per_flow: usize,
-    /// Bytes of out-of-order segments held for all flows (`held_full`).
+    /// Bytes of out-of-order segments and of DNS messages held for all flows; one endpoint gets half of it
+    /// (`held_full`, `dns_held_full`).
     pub held_bytes: usize,
     /// Judged but unacknowledged bytes remembered for one flow; beyond it new segments wait for
     /// acknowledgements (`kept_full`).

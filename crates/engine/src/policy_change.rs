@@ -70,7 +70,8 @@ fn allow<O: Output>(flow: &mut Flow, is_watched: bool, ctx: &mut Ctx<'_, O>) -> 
         // Of a connection that is open, the beginning was not read.
         State::Open if is_watched && flow.key.protocol != TCP => dns::watch(flow, ctx),
         State::Open | State::Lost | State::Inspect(_) | State::Quic(_) | State::Dns(_) => {
-            *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
+            ctx.held_bytes
+                .change(flow.key.endpoint, flow.held_bytes(), 0);
             flow.state = State::Open;
             flow.put_cache(
                 CacheEntry {
@@ -174,7 +175,8 @@ fn inspect<O: Output>(
 /// Ends a flow that was allowed until now.
 pub(crate) fn cut<O: Output>(flow: &mut Flow, why: Why, silent: bool, ctx: &mut Ctx<'_, O>) {
     ctx.counters.cut_by_policy += 1;
-    *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
+    ctx.held_bytes
+        .change(flow.key.endpoint, flow.held_bytes(), 0);
     flow.drop_cache(ctx);
     deny::report(flow, why, ctx);
     match position(flow) {
@@ -182,7 +184,7 @@ pub(crate) fn cut<O: Output>(flow: &mut Flow, why: Why, silent: bool, ctx: &mut 
         _ => {
             flow.state = State::Denied(Refusing {
                 silent,
-                half_hello: flow.has_half_hello(),
+                half_hello: flow.has_half_hello().then_some(ctx.now),
                 ..Refusing::default()
             })
         }

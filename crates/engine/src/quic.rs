@@ -2,6 +2,8 @@
 //! completes it goes on; after that the kernel passes short headers, and datagrams with a long
 //! header go on coming up, since one socket may open another connection at any time.
 
+use std::time::Duration;
+
 use tollgate_l7::quic::{QuicEvent, QuicReader};
 use tollgate_l7::refusal::QUIC_CONNECTION_DENIED;
 use tollgate_wire::packet::L4;
@@ -136,7 +138,8 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
     let State::Quic(mut quic) = std::mem::replace(&mut flow.state, State::Open) else {
         return;
     };
-    *ctx.held_bytes = ctx.held_bytes.saturating_sub(quic.held_bytes());
+    ctx.held_bytes
+        .change(flow.key.endpoint, quic.held_bytes(), 0);
     match read(flow, &mut quic, packet, ctx) {
         Fate::Forward => {
             quic.forwarded = true;
@@ -153,11 +156,12 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
         Fate::Hold => hold(&mut quic, packet, ctx),
         Fate::Drop => ctx.counters.quic_dropped += 1,
         Fate::Refuse(refused) => {
-            let half_hello = quic.forwarded;
+            let half_hello = quic.forwarded.then_some(ctx.now);
             return refuse(flow, packet, refused, half_hello, ctx);
         }
     }
-    *ctx.held_bytes += quic.held_bytes();
+    ctx.held_bytes
+        .change(flow.key.endpoint, 0, quic.held_bytes());
     flow.state = State::Quic(quic);
 }
 
@@ -172,7 +176,8 @@ fn audited<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>
         && packet.frame.len() <= free.bytes();
     quic.forwarded = true;
     // Held while a rule was enforced.
-    *ctx.held_bytes = ctx.held_bytes.saturating_sub(quic.held_bytes());
+    ctx.held_bytes
+        .change(flow.key.endpoint, quic.held_bytes(), 0);
     for frame in std::mem::take(&mut quic.early) {
         ctx.forward(&frame);
     }
@@ -308,7 +313,7 @@ fn refuse<O: Output>(
     flow: &mut Flow,
     packet: &Packet<'_>,
     refused: Refused,
-    half_hello: bool,
+    half_hello: Option<Duration>,
     ctx: &mut Ctx<'_, O>,
 ) {
     let facts = refused.facts.clone();
@@ -323,10 +328,11 @@ fn refuse<O: Output>(
 }
 
 fn hold<O: Output>(quic: &mut QuicFlow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+    let endpoint = packet.tag.endpoint;
     let held = quic.held_bytes() + packet.frame.len();
     let room = quic.early.len() < EARLY_FRAMES_MAX
         && held <= ctx.limits.held_bytes_per_flow
-        && *ctx.held_bytes + held <= ctx.limits.held_bytes;
+        && ctx.may_hold(endpoint, held);
     if !room {
         ctx.counters.held_full += 1;
         return;

@@ -54,14 +54,13 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
     } else {
         server_segment(flow, &mut inspection, packet, &tcp, ctx);
     }
-    *ctx.held_bytes = ctx.held_bytes.saturating_sub(held);
-    if matches!(flow.state, State::Denied(_)) {
-        return;
+    let endpoint = flow.key.endpoint;
+    if matches!(flow.state, State::Denied(_)) || is_released(flow) {
+        return ctx.held_bytes.change(endpoint, held, 0);
     }
-    if !is_released(flow) {
-        *ctx.held_bytes += inspection.stream.held_bytes();
-        flow.state = State::Inspect(inspection);
-    }
+    ctx.held_bytes
+        .change(endpoint, held, inspection.stream.held_bytes());
+    flow.state = State::Inspect(inspection);
 }
 
 /// Nothing of the flow needs the engine any more.
@@ -97,7 +96,7 @@ pub(crate) fn forgotten<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) {
     let State::Inspect(inspection) = &flow.state else {
         return;
     };
-    if !inspection.established || !inspection.in_head() || !inspection.is_enforced() {
+    if !inspection.established || !inspection.must_not_end() || !inspection.is_enforced() {
         return;
     }
     let delivered = inspection.stream.next();
@@ -335,7 +334,7 @@ fn stop_reading(flow: &mut Flow, inspection: &mut Inspection, skipped: usize) {
 
 /// Whether the stream would end at `fin`, in the middle of a head.
 fn ends_in_head(inspection: &Inspection, fin: u32) -> bool {
-    fin == inspection.stream.next() && inspection.in_head()
+    fin == inspection.stream.next() && inspection.must_not_end()
 }
 
 /// Whether the stream may end at `fin`: behind everything that was judged, or inside a body. Anywhere
@@ -385,7 +384,7 @@ fn hold<O: Output>(
 ) {
     let room = inspection.stream.held_bytes() + packet.frame.len()
         <= ctx.limits.held_bytes_per_flow
-        && *ctx.held_bytes + packet.frame.len() <= ctx.limits.held_bytes;
+        && ctx.may_hold(flow.key.endpoint, packet.frame.len());
     if ahead > HOLD_AHEAD || !room {
         if !let_go(flow, inspection, packet, None, ctx) {
             ctx.counters.held_full += 1;
@@ -562,7 +561,7 @@ fn judge<O: Output>(
     let mut let_through = Vec::new();
     inspection.calm(ctx.now);
     let mut outcome = inspection.feed(new, &mut |judged| let_through.push(judged));
-    if outcome.is_ok() && tcp.flags.fin() && inspection.in_head() {
+    if outcome.is_ok() && tcp.flags.fin() && inspection.must_not_end() {
         outcome = Err(head_incomplete());
     }
     note_first(flow, inspection, ctx);
@@ -603,6 +602,8 @@ fn judge<O: Output>(
     if let_through.is_empty() {
         return true;
     }
+    let is_answered = first_request || seq::before(inspection.last_request_ack, tcp.ack);
+    inspection.pipelined |= let_through.len() > 1 || !is_answered;
     inspection.last_request_ack = tcp.ack;
     report_let_through(flow, &let_through, ctx);
     flow.facts = let_through.pop().map(|judged| judged.facts);
@@ -634,7 +635,9 @@ fn count<O>(judged: bool, tell: &Tell, ctx: &mut Ctx<'_, O>) {
 /// No response can be under way: the client has acknowledged something since its last request,
 /// and everything that the server has sent. (A client that pipelines is reset instead.)
 fn is_quiet(flow: &Flow, inspection: &Inspection, client_ack: u32) -> bool {
-    seq::before(inspection.last_request_ack, client_ack) && has_all(flow, client_ack)
+    !inspection.pipelined
+        && seq::before(inspection.last_request_ack, client_ack)
+        && has_all(flow, client_ack)
 }
 
 /// The place behind the frames with which a server of HTTP/2 begins without being asked. Once it has

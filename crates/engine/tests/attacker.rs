@@ -97,6 +97,30 @@ fn a_tunnel_on_a_connection_in_use_goes_on() {
     }
 }
 
+/// What cannot be a request is nobody's: a connection may end behind it.
+#[test]
+fn a_tunnel_in_text_may_end_before_it_looks_like_a_request() {
+    for (text, may_end) in [
+        (&b"hello"[..], true),
+        (b"GET /v1/items", false),
+        (b"GET ", false),
+    ] {
+        let (mut gate, mut conn) = opened();
+        conn.send(&mut gate, FIRST);
+        conn.answer(&mut gate, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        conn.send(&mut gate, ASK);
+        conn.answer(&mut gate, b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
+        assert_eq!(
+            delivered(&conn.send(&mut gate, text), Outbound).as_bytes(),
+            text
+        );
+        let out = conn.fin(&mut gate, true);
+        let ended = out.iter().any(|out| out.to == Outbound && !out.is_rst());
+        assert_eq!(ended, may_end);
+        assert_eq!(gate.denials().is_empty(), may_end);
+    }
+}
+
 /// An RST that the server does not take makes the gate forget the connection, and the next one's FIN
 /// would end the old one in the middle of its request line, which servers of HTTP/0.9 take for an end.
 #[test]

@@ -107,6 +107,27 @@ fn a_403_is_never_put_into_the_middle_of_a_response() {
     assert_eq!(out.len(), 2);
 }
 
+/// Which of several answers are there cannot be told: none is made up.
+#[test]
+fn a_403_is_not_put_before_an_outstanding_response() {
+    let two = GOOD.repeat(2);
+    for together in [true, false] {
+        let (mut gate, mut conn) = opened();
+        if together {
+            conn.send(&mut gate, &two);
+        } else {
+            conn.send(&mut gate, GOOD);
+            conn.send(&mut gate, GOOD);
+        }
+        conn.answer(&mut gate, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        let out = conn.send(&mut gate, BAD);
+        assert!(
+            out.iter().all(sim::Out::is_rst) && out.len() == 2,
+            "{out:?}"
+        );
+    }
+}
+
 #[test]
 fn pipelined_requests_in_one_segment_are_all_judged() {
     let (mut gate, mut conn) = opened();

@@ -223,6 +223,12 @@ impl RequestReader {
         matches!(&self.phase, Phase::Head(scanner) if scanner.seen() == 0)
     }
 
+    /// Between requests, or in a head of which only a part of the method is read: if the stream ended
+    /// here, no server would find a request in what is behind the last one.
+    pub fn may_end(&self) -> bool {
+        matches!(&self.phase, Phase::Head(scanner) if scanner.is_before_target())
+    }
+
     /// Bytes of the incomplete head read so far; 0 outside of a head.
     pub fn head_len(&self) -> usize {
         if let Phase::Head(scanner) = &self.phase {

@@ -22,6 +22,7 @@ mod ifreq;
 pub mod links;
 pub mod netlink;
 pub mod netns;
+pub mod ovs;
 pub mod peer;
 pub mod probe;
 mod qdisc;

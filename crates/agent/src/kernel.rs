@@ -3,6 +3,8 @@
 
 pub mod live;
 
+use std::net::IpAddr;
+
 use tollgate_engine::key::FlowKey;
 use tollgate_wire::tag::{Direction, EndpointId};
 
@@ -20,6 +22,8 @@ pub struct Place<'a> {
     pub id: EndpointId,
     /// A policy selects it; otherwise the programs pass everything.
     pub governed: bool,
+    /// Its IP addresses.
+    pub addresses: &'a [IpAddr],
 }
 
 /// A number that the programs count.
@@ -55,6 +59,12 @@ pub trait Kernel: Send {
 
     /// Flows whose end the programs saw since the last call.
     fn closed(&mut self) -> Result<Vec<FlowKey>, KernelError>;
+
+    /// Every worker has judged its flows under this policy generation. `unchanged`: it is the policy
+    /// under which everything was decided before.
+    fn policy_applied(&mut self, _generation: u64, _unchanged: bool) -> Result<(), KernelError> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

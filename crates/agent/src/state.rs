@@ -58,6 +58,8 @@ pub struct State {
     pub offloads: crate::offloads::Shown,
     /// Whether an earlier agent's maps were taken over.
     pub adopted: AtomicBool,
+    /// The first policy is the one that the flows of an earlier agent were decided under.
+    pub policy_unchanged: AtomicBool,
     /// Set-up is complete.
     pub ready: AtomicBool,
     /// Changes of the directory that could not be used.
@@ -81,6 +83,7 @@ impl State {
             workers: OnceLock::new(),
             offloads: crate::offloads::Shown::default(),
             adopted: AtomicBool::new(false),
+            policy_unchanged: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             rejected: AtomicU64::new(0),
             lost_workers: AtomicU64::new(0),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
-use tollgate_datapath::flows::FlowMap;
+use tollgate_datapath::ovs::flows::code;
 use tollgate_datapath::sched;
 use tollgate_datapath::tap::{MAX_FRAME_LEN, TapQueue};
 use tollgate_engine::cache::{CacheEntry, Progress};
@@ -19,10 +19,17 @@ use tollgate_engine::key::FlowKey;
 use tollgate_engine::output::CacheFull;
 use tollgate_engine::table::PolicyTable;
 use tollgate_engine::{Engine, Output, Remembered};
+use tollgate_steer::{Fate, FlowCache, Packet};
+use tollgate_wire::edit::set_vlan;
+use tollgate_wire::packet::{self, parse};
+use tollgate_wire::tag::Tag;
+use tollgate_wire::vnet;
 
 use crate::control::{Command, Inbox, WorkerContext};
 use crate::counters::WorkerCounters;
 use crate::events::EventSender;
+use crate::ovs::saved::CachedFlow;
+use crate::store::FlowStore;
 
 /// Frames read before the inbox is looked at again: bounds how long a policy change waits behind
 /// traffic (64 super-packets are about a millisecond).
@@ -47,14 +54,14 @@ pub struct Inherited {
 /// The engine's way out to the kernel.
 struct Live {
     queue: TapQueue,
-    flows: FlowMap,
+    flows: FlowStore,
     events: EventSender,
     counters: Arc<WorkerCounters>,
     wants_all: Arc<AtomicBool>,
 }
 
-impl Output for Live {
-    fn emit(&mut self, frame: &[u8]) {
+impl Live {
+    fn write(&mut self, frame: &[u8]) {
         match self.queue.write(frame) {
             Ok(_) => {
                 self.counters.frames_written.inc();
@@ -63,6 +70,12 @@ impl Output for Live {
             // The frame is lost as on any full link; TCP sends it again.
             Err(_) => self.counters.write_errors.inc(),
         }
+    }
+}
+
+impl Output for Live {
+    fn emit(&mut self, frame: &[u8]) {
+        self.write(frame);
     }
 
     fn cache_put(&mut self, key: &FlowKey, entry: &CacheEntry) -> Result<(), CacheFull> {
@@ -86,6 +99,15 @@ impl Output for Live {
     }
 }
 
+/// What a worker leaves when it is told to stop.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// What the next agent should know of the flows.
+    pub remembered: Vec<Remembered>,
+    /// The flow cache, if it is the worker's own.
+    pub flows: Vec<CachedFlow>,
+}
+
 /// A worker, ready to run.
 pub struct Worker {
     engine: Engine,
@@ -100,7 +122,7 @@ impl Worker {
     pub fn new(
         context: WorkerContext,
         queue: TapQueue,
-        flows: FlowMap,
+        flows: FlowStore,
         wants_all: Arc<AtomicBool>,
     ) -> Self {
         let live = Live {
@@ -121,18 +143,21 @@ impl Worker {
         }
     }
 
-    /// Works until [`Command::Stop`]; returns what the next agent should know of the flows.
+    /// Works until [`Command::Stop`]; returns what the next agent needs.
     ///
     /// # Errors
     /// Waiting for or reading the TAP failed for good: the device is gone.
-    pub fn run(mut self) -> io::Result<Vec<Remembered>> {
+    pub fn run(mut self) -> io::Result<Left> {
         if let Err(error) = sched::batch() {
             tracing::warn!(%error, "the worker may preempt what it serves");
         }
         let mut frame = vec![0; MAX_FRAME_LEN];
         loop {
             if self.wait()? && !self.obey() {
-                return Ok(self.engine.remember());
+                return Ok(Left {
+                    remembered: self.engine.remember(),
+                    flows: self.live.flows.to_leave(),
+                });
             }
             self.read_batch(&mut frame)?;
             self.tick();
@@ -211,12 +236,42 @@ impl Worker {
                 Err(error) if is_passing(&error) => return Ok(()),
                 Err(error) => return Err(error),
             };
-            let Some(frame) = frame.get(..len) else {
+            let Some(frame) = frame.get_mut(..len) else {
                 continue;
             };
-            self.engine.handle(monotonic(), frame, &mut self.live);
+            let now = monotonic();
+            if !self.steer(now, frame) {
+                self.engine.handle(now, frame, &mut self.live);
+            }
         }
         Ok(())
+    }
+
+    /// Does what the kernel program does elsewhere; false: the engine has to see the frame.
+    fn steer(&mut self, now: Duration, frame: &mut [u8]) -> bool {
+        let FlowStore::Own(cache) = &mut self.live.flows else {
+            return false;
+        };
+        let Some((fate, tci)) = fate(cache, now, frame) else {
+            return false;
+        };
+        for key in cache.take_closed() {
+            self.engine.flow_closed(now, &key, &mut self.live);
+        }
+        match fate {
+            Fate::Divert => return false,
+            Fate::Drop => self.live.counters.cache_dropped.inc(),
+            Fate::Pass { decided } => {
+                self.live.counters.cache_passed.inc();
+                if decided {
+                    let tci = tci & VLAN_ID | u16::from(code(self.generation)) << PRIORITY_SHIFT;
+                    // It has a tag: without one there would be no fate.
+                    let _ = set_vlan(frame, tci);
+                }
+                self.live.write(frame);
+            }
+        }
+        true
     }
 
     fn tick(&mut self) {
@@ -235,6 +290,26 @@ impl Worker {
         // Here and not where the command is obeyed: now every flow, adopted ones too, is judged.
         counters.policy_generation.set(self.generation);
     }
+}
+
+/// The VLAN id in a tag, and where the priority begins (IEEE 802.1Q, 9.6).
+const VLAN_ID: u16 = 0x0fff;
+const PRIORITY_SHIFT: u32 = 13;
+
+/// What happens to a frame, and its tag; `None`: it is for the engine to say what is wrong with it.
+fn fate(cache: &mut FlowCache, now: Duration, frame: &[u8]) -> Option<(Fate, u16)> {
+    let (header, ethernet) = vnet::split(frame).ok()?;
+    let packet::Packet::Ip(layout) = parse(ethernet).ok()? else {
+        return None;
+    };
+    let tci = layout.eth.vlan?;
+    let packet = Packet {
+        tag: Tag::from_vlan_id(tci)?,
+        layout: &layout,
+        ethernet,
+        gso_size: if header.is_gso() { header.gso_size } else { 0 },
+    };
+    Some((cache.fate(now, &packet), tci))
 }
 
 /// Nothing there, or nothing there for the moment (the device is down while it is reconfigured).

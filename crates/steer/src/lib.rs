@@ -110,6 +110,29 @@ impl FlowCache {
         self.flows.remove(key);
     }
 
+    /// Takes a flow over from another cache, with what was noted of it.
+    ///
+    /// # Errors
+    /// There is no room for another flow.
+    pub fn restore(
+        &mut self,
+        key: &FlowKey,
+        entry: &CacheEntry,
+        progress: &Progress,
+    ) -> Result<(), CacheFull> {
+        self.put(key, entry)?;
+        if let Some(cached) = self.flows.get_mut(key) {
+            cached.progress = *progress;
+        }
+        Ok(())
+    }
+
+    /// Every flow, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (FlowKey, CacheEntry, Progress)> + '_ {
+        let flows = self.flows.iter();
+        flows.map(|(key, cached)| (*key, cached.entry, cached.progress))
+    }
+
     /// Flows in the cache.
     pub fn len(&self) -> usize {
         self.flows.len()

@@ -35,6 +35,16 @@ mod table {
     pub(super) const PIPELINE: u8 = 14;
 }
 
+/// Tables by which packets at the gate are counted: all of IP that left or will reach an endpoint, and
+/// what of it went to the engine. Counted from the first.
+pub const SEEN_FROM: u8 = table::FROM_TRACKED;
+/// See [`SEEN_FROM`].
+pub const DIVERTED_FROM: u8 = table::DIVERT_FROM;
+/// See [`SEEN_FROM`].
+pub const SEEN_TO: u8 = table::TO_TRACKED;
+/// See [`SEEN_FROM`].
+pub const DIVERTED_TO: u8 = table::DIVERT_TO;
+
 /// Bits of the register while a frame is in the gate. Only [`PASSED`] is left when it goes on.
 mod bit {
     /// The endpoint's identifier.
@@ -162,7 +172,8 @@ pub struct Plan {
     pub tap: u16,
     /// What is decided counts only with this generation in its label.
     pub generation: u32,
-    /// The 802.1Q priority (1 to 7) by which the engine says: decided under this generation.
+    /// The 802.1Q priority (1 to 7) by which the engine says: decided under this generation. 0: it says so
+    /// of nothing.
     pub code: u8,
     /// Endpoints that are governed.
     pub endpoints: Vec<EndpointPort>,
@@ -446,12 +457,14 @@ impl Script<'_> {
                     &format!("dl_vlan={vlan}"),
                     &format!("{actions},{kind}"),
                 );
-                self.add(
-                    table::RETURNED,
-                    20,
-                    &format!("dl_vlan={vlan},dl_vlan_pcp={}", self.plan.code),
-                    &format!("{actions},{decided},{kind}"),
-                );
+                if self.plan.code != 0 {
+                    self.add(
+                        table::RETURNED,
+                        20,
+                        &format!("dl_vlan={vlan},dl_vlan_pcp={}", self.plan.code),
+                        &format!("{actions},{decided},{kind}"),
+                    );
+                }
             }
         }
         self.add(table::RETURNED, 0, "", "drop");

@@ -101,8 +101,8 @@ impl Switch {
         })
     }
 
-    /// Every port of the bridge that works, by the name of its interface.
-    pub fn ports(&self) -> Result<BTreeMap<String, Port>, OvsError> {
+    /// Every port of the bridge, by the name of its interface; `None`: it does not work for now.
+    pub fn ports(&self) -> Result<BTreeMap<String, Option<Port>>, OvsError> {
         let names = self.tools.vsctl(&["list-ifaces", self.tools.bridge()])?;
         let table = self.tools.vsctl(&[
             "--format=csv",
@@ -112,12 +112,11 @@ impl Switch {
             "list",
             "Interface",
         ])?;
-        let mut ports = BTreeMap::new();
-        for line in table.lines() {
-            if let Some((name, port)) = read_port(line)
-                && names.lines().any(|own| own == name)
-            {
-                ports.insert(name.to_owned(), port);
+        let own = names.lines().map(|name| (name.to_owned(), None));
+        let mut ports: BTreeMap<String, Option<Port>> = own.collect();
+        for (name, port) in table.lines().filter_map(read_port) {
+            if let Some(place) = ports.get_mut(name) {
+                *place = Some(port);
             }
         }
         Ok(ports)

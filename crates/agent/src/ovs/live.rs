@@ -1,0 +1,352 @@
+//! The bridge as the control plane sees it.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tollgate_datapath::Error;
+use tollgate_datapath::ovs::OvsError;
+use tollgate_datapath::ovs::flows::{self, EndpointPort, Plan};
+use tollgate_datapath::ovs::switch::{Kind, Port, Switch};
+use tollgate_datapath::ovs::tools::Tools;
+use tollgate_datapath::tap::{Offloads, Tap};
+use tollgate_engine::key::FlowKey;
+use tollgate_wire::tag::{Direction, EndpointId};
+
+use super::saved::{Saved, SavedPort};
+use crate::config::Config;
+use crate::kernel::{Kernel, KernelCounter, KernelError, Place};
+
+/// How long a list of ports is good for: one round over all endpoints.
+const PORTS_AGE: Duration = Duration::from_millis(200);
+
+/// How often the stations behind the ports are looked at again.
+const STATIONS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// One queue is written by one worker, so that frames of a flow keep their order through the switch.
+pub const WORKERS: usize = 1;
+
+/// An endpoint on the bridge.
+#[derive(Clone, Debug)]
+struct Placed {
+    interface: String,
+    port: EndpointPort,
+    governed: bool,
+}
+
+/// Ports by interface name, when they were read.
+#[derive(Debug, Default)]
+struct Ports {
+    read: Option<Instant>,
+    by_name: BTreeMap<String, Port>,
+}
+
+/// Tables that count, and what.
+const COUNTED: [(u8, &str, Direction); 4] = [
+    (flows::SEEN_FROM, "seen", Direction::Outbound),
+    (flows::DIVERTED_FROM, "diverted", Direction::Outbound),
+    (flows::SEEN_TO, "seen", Direction::Inbound),
+    (flows::DIVERTED_TO, "diverted", Direction::Inbound),
+];
+
+/// What the agent has on the bridge.
+#[derive(Debug)]
+pub struct LiveOvs {
+    switch: Switch,
+    run_dir: PathBuf,
+    saved: Saved,
+    adopted: bool,
+    tap: u16,
+    ports: RefCell<Ports>,
+    /// By port number.
+    placed: BTreeMap<u32, Placed>,
+    /// The policy generation that the workers say decisions under.
+    policy: Option<u64>,
+    /// The flows on the bridge are not those that should be.
+    stale: bool,
+    stations_read: Instant,
+    /// Counts of flows that were replaced since.
+    counted: HashMap<u8, u64>,
+}
+
+impl LiveOvs {
+    /// Opens the TAP and makes it a port of the bridge. Nothing is diverted yet; what an agent before this
+    /// one left goes on.
+    ///
+    /// # Errors
+    /// The switch, its bridge or the TAP cannot be used.
+    pub fn open(config: &Config) -> Result<(Self, Tap), Error> {
+        let ovs = &config.ovs;
+        let left = Saved::read(&config.run_dir);
+        let left = match left {
+            Some(left) if left.config != *ovs || left.tap != config.tap => {
+                tracing::info!(bridge = left.config.bridge, "leaving the former bridge");
+                super::cleanup(&config.run_dir)?;
+                None
+            }
+            other => other,
+        };
+        let (mut switch, kind) = Switch::open(Tools::new(&ovs.run_dir, &ovs.bridge))?;
+        let tap = Tap::open(&config.tap, WORKERS, offloads(kind))?;
+        let adopted = left.is_some();
+        let saved = left.unwrap_or_else(|| Saved {
+            config: ovs.clone(),
+            tap: config.tap.clone(),
+            generation: first_generation(),
+            ports: Vec::new(),
+        });
+        // Before anything is changed: what is there must be found again.
+        write(&saved, &config.run_dir)?;
+        let number = switch.add_tap(&config.tap)?;
+        // From now on it tells of restarts.
+        switch.was_restarted();
+        let live = Self {
+            switch,
+            run_dir: config.run_dir.clone(),
+            saved,
+            adopted,
+            tap: number,
+            ports: RefCell::default(),
+            placed: BTreeMap::new(),
+            policy: None,
+            stale: false,
+            stations_read: Instant::now(),
+            counted: HashMap::new(),
+        };
+        Ok((live, tap))
+    }
+
+    /// Whether an agent before this one was on the bridge.
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    fn plan(&self) -> Plan {
+        let governed = self.placed.values().filter(|placed| placed.governed);
+        Plan {
+            place: self.saved.config.place(),
+            tap: self.tap,
+            generation: self.saved.generation,
+            // Until the workers apply a policy, nobody decides anything.
+            code: self.policy.map_or(0, flows::code),
+            endpoints: governed.map(|placed| placed.port.clone()).collect(),
+        }
+    }
+
+    /// Writes down what should be there, then brings it about.
+    fn apply(&mut self) -> Result<(), KernelError> {
+        self.stale = true;
+        let ports = self.placed.values().map(|placed| SavedPort {
+            number: placed.port.port,
+            id: placed.port.id.get(),
+        });
+        self.saved.ports = ports.collect();
+        write(&self.saved, &self.run_dir)?;
+        self.keep_counts();
+        self.switch.install(&self.plan())?;
+        self.stale = false;
+        Ok(())
+    }
+
+    /// New flows count from 0.
+    fn keep_counts(&mut self) {
+        for (table, packets) in self.table_packets().unwrap_or_default() {
+            *self.counted.entry(table).or_default() += packets;
+        }
+    }
+
+    /// Packets by table, counted from the gate's first one.
+    fn table_packets(&self) -> Result<HashMap<u8, u64>, OvsError> {
+        let place = self.saved.config.place();
+        let matches = format!("cookie={:#x}/-1", place.cookie);
+        let mut sums = HashMap::new();
+        for (table, packets) in self.switch.tools().packets(&matches)? {
+            if let Some(table) = table.checked_sub(place.first_table) {
+                *sums.entry(table).or_default() += packets;
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Reads the ports again if the list is old. While the switch cannot be asked, the old one stands: an
+    /// endpoint must not be given up because the switch is being restarted.
+    fn refresh(&self) {
+        let mut ports = self.ports.borrow_mut();
+        if ports.read.is_some_and(|read| read.elapsed() < PORTS_AGE) {
+            return;
+        }
+        match self.switch.ports() {
+            Ok(now) => {
+                let before = std::mem::take(&mut ports.by_name);
+                ports.by_name = now
+                    .into_iter()
+                    .filter_map(|(name, port)| {
+                        let port = port.or_else(|| before.get(&name).cloned())?;
+                        Some((name, port))
+                    })
+                    .collect();
+                ports.read = Some(Instant::now());
+            }
+            Err(error) => tracing::warn!(%error, "cannot list the ports of the bridge"),
+        }
+    }
+
+    fn port(&self, interface: &str) -> Option<Port> {
+        self.refresh();
+        self.ports.borrow().by_name.get(interface).cloned()
+    }
+
+    fn put(&mut self, place: &Place<'_>) -> Result<(), KernelError> {
+        let Some(port) = self.port(place.interface) else {
+            return Err(format!("{} is no port of the bridge", place.interface).into());
+        };
+        let known = self.placed.get(&place.index).map(|placed| placed.port.mac);
+        let mac = port
+            .mac
+            .or(known)
+            .ok_or_else(|| OvsError::NoMac(place.interface.to_owned()))?;
+        let placed = Placed {
+            interface: place.interface.to_owned(),
+            port: EndpointPort {
+                port: port.number,
+                mac,
+                id: place.id,
+                addresses: place.addresses.to_vec(),
+            },
+            governed: place.governed,
+        };
+        self.placed.insert(place.index, placed);
+        self.apply()
+    }
+
+    /// Puts everything back after a restart of the switch, and whatever could not be done before.
+    fn repair(&mut self) -> Result<(), KernelError> {
+        if self.switch.was_restarted() {
+            self.tap = self.switch.add_tap(&self.saved.tap)?;
+            if !self.switch.is_installed(&self.saved.config.place())? {
+                tracing::warn!("the switch was restarted: the flows are put back");
+                self.stale = true;
+            }
+        }
+        if self.stations_read.elapsed() >= STATIONS_INTERVAL {
+            self.stations_read = Instant::now();
+            self.stale |= self.follow_stations();
+        }
+        match self.stale {
+            true => self.apply(),
+            false => Ok(()),
+        }
+    }
+
+    /// True if an endpoint has another MAC address than before.
+    fn follow_stations(&mut self) -> bool {
+        self.refresh();
+        let ports = self.ports.borrow();
+        let mut changed = false;
+        for placed in self.placed.values_mut() {
+            let now = ports.by_name.get(&placed.interface);
+            if let Some(mac) = now.and_then(|port| port.mac)
+                && mac != placed.port.mac
+            {
+                tracing::info!(interface = placed.interface, %mac, "another MAC address");
+                placed.port.mac = mac;
+                changed = true;
+            }
+        }
+        changed
+    }
+}
+
+impl Kernel for LiveOvs {
+    fn interface_index(&self, name: &str) -> Option<u32> {
+        self.port(name).map(|port| port.number.into())
+    }
+
+    fn known(&mut self) -> Result<Vec<(u32, EndpointId)>, KernelError> {
+        let known = self.saved.ports.iter();
+        Ok(known
+            .filter_map(|port| Some((port.number.into(), EndpointId::new(port.id)?)))
+            .collect())
+    }
+
+    fn attach(&mut self, place: &Place<'_>) -> Result<(), KernelError> {
+        self.put(place)
+    }
+
+    fn update(&mut self, place: &Place<'_>) -> Result<(), KernelError> {
+        self.put(place)
+    }
+
+    fn detach(&mut self, index: u32, _: EndpointId) -> Result<(), KernelError> {
+        if self.placed.remove(&index).is_some() {
+            self.apply()?;
+        }
+        Ok(())
+    }
+
+    fn counters(&mut self) -> Result<Vec<KernelCounter>, KernelError> {
+        let now = self.table_packets()?;
+        let value = |table| {
+            let count = |counts: &HashMap<u8, u64>| counts.get(&table).copied().unwrap_or(0);
+            count(&now) + count(&self.counted)
+        };
+        let counter = |(table, name, direction)| KernelCounter {
+            name,
+            direction,
+            value: value(table),
+        };
+        Ok(COUNTED.map(counter).to_vec())
+    }
+
+    fn closed(&mut self) -> Result<Vec<FlowKey>, KernelError> {
+        // Ends of flows come to the workers with the segments that bring them; this is the place that is
+        // visited often.
+        self.repair()?;
+        Ok(Vec::new())
+    }
+
+    fn policy_applied(&mut self, generation: u64, unchanged: bool) -> Result<(), KernelError> {
+        if !unchanged {
+            self.saved.generation = self.saved.generation.wrapping_add(1);
+        }
+        self.policy = Some(generation);
+        self.apply()
+    }
+}
+
+/// What the bridge can carry to the TAP and back.
+fn offloads(kind: Kind) -> Offloads {
+    match kind {
+        Kind {
+            userspace: true,
+            userspace_tso: false,
+        } => Offloads::NONE,
+        // It segments TCP only.
+        Kind {
+            userspace: true,
+            userspace_tso: true,
+        } => Offloads {
+            udp: false,
+            ..Offloads::ALL
+        },
+        Kind {
+            userspace: false, ..
+        } => Offloads::ALL,
+    }
+}
+
+/// Seconds since 1970, cut to 32 bits: no generation of an agent whose notes are lost, as long as policies
+/// change less than once a second.
+fn first_generation() -> u32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs() as u32
+}
+
+fn write(saved: &Saved, run_dir: &std::path::Path) -> Result<(), Error> {
+    saved.write(run_dir).map_err(|source| Error::Os {
+        action: "noting what is on the bridge in",
+        object: run_dir.display().to_string(),
+        source,
+    })
+}

@@ -1,0 +1,167 @@
+//! What the policy allows gets through, what it does not allow does not, and what is decided stays in the
+//! switch.
+
+use crate::bed::{BIG, Bed, same};
+
+const API: &str = "-H 'Host: api.example.com'";
+/// The outside's and pod b's addresses, as curl wants them.
+const OUTSIDE: [&str; 2] = ["192.0.2.10", "[2001:db8:2::10]"];
+const POD_B: [&str; 2] = ["10.20.0.3", "[fd20::3]"];
+const POD_C: [&str; 2] = ["10.20.0.4", "[fd20::4]"];
+
+#[test]
+fn the_policy_holds_on_the_bridge() {
+    let bed = Bed::new("pol");
+    http_to_the_outside(&bed);
+    tls_to_the_outside(&bed);
+    between_pods(&bed);
+    whole_connections(&bed);
+    same("checksum errors", bed.checksum_errors(), vec![]);
+}
+
+fn http_to_the_outside(bed: &Bed) {
+    for host in OUTSIDE {
+        let allowed = bed.curl("a", &format!("{API} http://{host}/v2/status"));
+        same("an allowed request", allowed, (0, "200".to_owned()));
+        let denied = bed.curl("a", &format!("{API} http://{host}/v1/status"));
+        same("a denied path", denied, (0, "403".to_owned()));
+        let denied = bed.curl(
+            "a",
+            &format!("-H 'Host: evil.example.net' http://{host}/v2/status"),
+        );
+        same("a denied host", denied, (0, "403".to_owned()));
+        let second = bed.curl(
+            "a",
+            &format!("{API} http://{host}/v2/status http://{host}/v1/status -o /dev/null"),
+        );
+        same(
+            "the second of a connection",
+            second,
+            (0, "200 403".to_owned()),
+        );
+        let (code, _) = bed.curl("a", &format!("--max-time 5 http://{host}:8080/v2/status"));
+        same("a port that no rule names is rejected", code, 7);
+    }
+}
+
+fn tls_to_the_outside(bed: &Bed) {
+    for host in OUTSIDE {
+        let to = |name: &str| format!("--connect-to ::{host}: https://{name}/v2/status");
+        let allowed = bed.curl("a", &to("api.example.com"));
+        same("an allowed server name", allowed, (0, "200".to_owned()));
+        let (code, _) = bed.curl("a", &to("evil.example.net"));
+        same("a denied server name: an alert", code, 35);
+    }
+}
+
+fn between_pods(bed: &Bed) {
+    for (b, c) in POD_B.into_iter().zip(POD_C) {
+        // c is not governed, b's ingress is.
+        let get = |place: &str, host: &str, path: &str| {
+            bed.curl(place, &format!("{API} http://{host}{path}"))
+        };
+        same(
+            "ingress, allowed",
+            get("c", b, "/v2/public/x"),
+            (0, "200".to_owned()),
+        );
+        same(
+            "ingress, denied",
+            get("c", b, "/v2/secret/x"),
+            (0, "403".to_owned()),
+        );
+        // Both gates, one after the other.
+        same(
+            "both allow",
+            get("a", b, "/v2/public/x"),
+            (0, "200".to_owned()),
+        );
+        same(
+            "the server's denies",
+            get("a", b, "/v2/secret/x"),
+            (0, "403".to_owned()),
+        );
+        same(
+            "the client's denies",
+            get("a", b, "/v1/x"),
+            (0, "403".to_owned()),
+        );
+        same(
+            "only the client's",
+            get("a", c, "/v2/status"),
+            (0, "200".to_owned()),
+        );
+        same(
+            "only the client's, denied",
+            get("a", c, "/v1/x"),
+            (0, "403".to_owned()),
+        );
+        // What b itself begins is not restricted.
+        same(
+            "the other way round",
+            get("b", c, "/v1/x"),
+            (0, "404".to_owned()),
+        );
+    }
+}
+
+/// A rule without L7: nothing but the opening and the end comes to the TAP.
+fn whole_connections(bed: &Bed) {
+    /// SYN, SYN-ACK, the first packets of either side, FINs; twice, since b has a gate too.
+    const FEW: u64 = 40;
+    for host in [OUTSIDE[0], OUTSIDE[1], POD_B[0], POD_B[1]] {
+        let before = bed.tap_frames();
+        let line = format!("curl -sS --max-time 60 http://{host}:9000/v2/big.bin | sha256sum");
+        same("the object", bed.sh("a", &line), sha(bed));
+        let frames = bed.tap_frames() - before;
+        assert!(
+            frames < FEW,
+            "{host}: {frames} of a decided connection came to the TAP"
+        );
+    }
+}
+
+fn sha(bed: &Bed) -> String {
+    let file = bed.path("www/v2/big.bin").display().to_string();
+    bed.sh("node", &format!("sha256sum < {file}"))
+}
+
+#[test]
+fn large_objects_arrive_as_they_were_sent() {
+    let bed = Bed::new("big");
+    let expected = sha(&bed);
+    let big = bed.path("www/v2/big.bin").display().to_string();
+    for host in OUTSIDE.into_iter().chain(POD_B) {
+        let before = bed.tap_frames();
+        let line = format!("curl -sS --max-time 60 {API} http://{host}/v2/big.bin | sha256sum");
+        same("over HTTP", bed.sh("a", &line), expected.clone());
+        let frames = bed.tap_frames() - before;
+        // The server's half is decided; what comes up is the client's acknowledgements.
+        let whole = BIG as u64 / 1448;
+        assert!(frames < whole, "{host}: {frames} of {whole} segments");
+    }
+    for host in OUTSIDE {
+        let line = format!(
+            "curl -skS --max-time 60 --connect-to ::{host}: https://api.example.com/v2/big.bin | sha256sum"
+        );
+        same("over TLS", bed.sh("a", &line), expected.clone());
+        let up = format!(
+            "curl -skS --max-time 60 -o /dev/null -w '%{{http_code}}' -T {big} --connect-to ::{host}: \
+             https://api.example.com/upload/{}",
+            if host.starts_with('[') { "six" } else { "four" }
+        );
+        same("an upload", bed.sh("a", &up), "201".to_owned());
+    }
+    for name in ["six", "four"] {
+        let file = bed
+            .path(&format!("nginx-out/upload/{name}"))
+            .display()
+            .to_string();
+        same(
+            "what was uploaded",
+            bed.sh("node", &format!("sha256sum < {file}")),
+            expected.clone(),
+        );
+    }
+    same("checksum errors", bed.checksum_errors(), vec![]);
+}

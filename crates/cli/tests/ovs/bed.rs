@@ -279,10 +279,7 @@ impl Bed {
         let at = self.path("ovs").display().to_string();
         self.spawn(
             "node",
-            &format!(
-                "ovs-vswitchd unix:{at}/db.sock --pidfile={at}/ovs-vswitchd.pid \
-                 --unixctl={at}/ovs-vswitchd.ctl"
-            ),
+            &format!("ovs-vswitchd unix:{at}/db.sock --pidfile={at}/ovs-vswitchd.pid"),
             "vswitchd.log",
         )
     }

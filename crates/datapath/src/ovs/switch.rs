@@ -80,7 +80,11 @@ impl Switch {
             &trunks,
         ])?;
         let number = self.number(tap)?;
-        self.tools.mod_port(tap, "no-flood")?;
+        // NORMAL floods nothing there without it either; the action FLOOD would. A bridge may refuse the
+        // old version that has it.
+        if let Err(error) = self.tools.mod_port(tap, "no-flood") {
+            tracing::debug!(%error, "the action FLOOD reaches the TAP");
+        }
         Ok(number)
     }
 

@@ -97,10 +97,18 @@ impl Tools {
         Ok(text.lines().filter_map(counted).collect())
     }
 
-    /// Changes how the bridge treats a port, e.g. `no-flood`.
+    /// Changes how the bridge treats a port, e.g. `no-flood`: OpenFlow 1.0, the only one that has this word.
     pub fn mod_port(&self, port: &str, setting: &str) -> Result<(), OvsError> {
         let target = self.target();
-        let args = [TIMEOUT, "-O", VERSIONS, "mod-port", &target, port, setting];
+        let args = [
+            TIMEOUT,
+            "-O",
+            "OpenFlow10",
+            "mod-port",
+            &target,
+            port,
+            setting,
+        ];
         self.run("ovs-ofctl", &args, "").map(drop)
     }
 
@@ -144,7 +152,7 @@ impl Tools {
 
 /// The arguments that say what was wanted.
 fn what(args: &[&str]) -> String {
-    let is_option = |arg: &&&str| arg.starts_with('-') || **arg == VERSIONS;
+    let is_option = |arg: &&&str| arg.starts_with('-') || arg.starts_with("OpenFlow1");
     let words: Vec<&str> = args.iter().filter(|arg| !is_option(arg)).copied().collect();
     words.join(" ")
 }

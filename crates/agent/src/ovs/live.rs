@@ -8,9 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tollgate_datapath::Error;
 use tollgate_datapath::ovs::OvsError;
 use tollgate_datapath::ovs::flows::{self, EndpointPort, Plan};
-use tollgate_datapath::ovs::switch::{Kind, Port, Switch};
+use tollgate_datapath::ovs::switch::{Kind, Life, Port, Switch};
 use tollgate_datapath::ovs::tools::Tools;
-use tollgate_datapath::tap::{Offloads, Tap};
+use tollgate_datapath::tap::{self, Offloads, Tap};
 use tollgate_engine::key::FlowKey;
 use tollgate_wire::tag::{Direction, EndpointId};
 
@@ -65,6 +65,10 @@ pub struct LiveOvs {
     policy: Option<u64>,
     /// The flows on the bridge are not those that should be.
     stale: bool,
+    /// The switch was started anew, and the TAP's port has not been looked at since.
+    restarted: bool,
+    /// The switch is not there.
+    is_gone: bool,
     stations_read: Instant,
     /// Counts of flows that were replaced since.
     counted: HashMap<u8, u64>,
@@ -99,8 +103,14 @@ impl LiveOvs {
         // Before anything is changed: what is there must be found again.
         write(&saved, &config.run_dir)?;
         let number = switch.add_tap(&config.tap)?;
+        if kind.userspace_tso
+            && let Some(mtu) = switch.mtu(&config.tap)?
+        {
+            // It cuts super-packets to the MTU of the port that it sends them to.
+            tap::set_mtu(&config.tap, mtu)?;
+        }
         // From now on it tells of restarts.
-        switch.was_restarted();
+        switch.life();
         let live = Self {
             switch,
             run_dir: config.run_dir.clone(),
@@ -111,6 +121,8 @@ impl LiveOvs {
             placed: BTreeMap::new(),
             policy: None,
             stale: false,
+            restarted: false,
+            is_gone: false,
             stations_read: Instant::now(),
             counted: HashMap::new(),
         };
@@ -222,12 +234,20 @@ impl LiveOvs {
 
     /// Puts everything back after a restart of the switch, and whatever could not be done before.
     fn repair(&mut self) -> Result<(), KernelError> {
-        if self.switch.was_restarted() {
-            self.tap = self.switch.add_tap(&self.saved.tap)?;
-            if !self.switch.is_installed(&self.saved.config.place())? {
-                tracing::warn!("the switch was restarted: the flows are put back");
-                self.stale = true;
+        match self.switch.life() {
+            Life::Same => {}
+            // Nothing is forwarded, and its programs would wait for it in vain.
+            Life::Gone => return self.gone(),
+            Life::Anew => {
+                self.restarted = true;
+                self.is_gone = false;
             }
+        }
+        if self.restarted {
+            self.tap = self.switch.add_tap(&self.saved.tap)?;
+            tracing::warn!("the switch was restarted: the flows are put back");
+            self.stale = true;
+            self.restarted = false;
         }
         if self.stations_read.elapsed() >= STATIONS_INTERVAL {
             self.stations_read = Instant::now();
@@ -237,6 +257,13 @@ impl LiveOvs {
             true => self.apply(),
             false => Ok(()),
         }
+    }
+
+    fn gone(&mut self) -> Result<(), KernelError> {
+        if !std::mem::replace(&mut self.is_gone, true) {
+            tracing::warn!(bridge = self.saved.config.bridge, "the switch is not there");
+        }
+        Ok(())
     }
 
     /// True if an endpoint has another MAC address than before.
@@ -315,24 +342,12 @@ impl Kernel for LiveOvs {
     }
 }
 
-/// What the bridge can carry to the TAP and back.
+/// What the bridge can carry to the TAP and back. The userspace data path takes frames from it as they
+/// are: whole checksums, and no larger than the MTU of the port that they go to.
 fn offloads(kind: Kind) -> Offloads {
-    match kind {
-        Kind {
-            userspace: true,
-            userspace_tso: false,
-        } => Offloads::NONE,
-        // It segments TCP only.
-        Kind {
-            userspace: true,
-            userspace_tso: true,
-        } => Offloads {
-            udp: false,
-            ..Offloads::ALL
-        },
-        Kind {
-            userspace: false, ..
-        } => Offloads::ALL,
+    match kind.userspace {
+        true => Offloads::NONE,
+        false => Offloads::ALL,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the policy allows gets through, what it does not allow does not, and what is decided stays in the
 //! switch.
 
-use crate::bed::{BIG, Bed, same};
+use crate::bed::{BIG, Bed, Options, same, until};
 
 const API: &str = "-H 'Host: api.example.com'";
 /// The outside's and pod b's addresses, as curl wants them.
@@ -124,6 +124,67 @@ fn whole_connections(bed: &Bed) {
 fn sha(bed: &Bed) -> String {
     let file = bed.path("www/v2/big.bin").display().to_string();
     bed.sh("node", &format!("sha256sum < {file}"))
+}
+
+/// Datagrams larger than the MTU, and the ICMP error of a port where nobody is.
+#[test]
+fn datagrams_come_whole_however_large() {
+    let mut bed = Bed::new("udp");
+    bed.spawn(
+        "out",
+        "python3 -c 'import socket; s=socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); \
+         s.bind((\"::\", 7000)); print(\"ready\", flush=True); \
+         [s.sendto(*s.recvfrom(65535)) for _ in iter(int, 1)]'",
+        "echo",
+    );
+    until("the echo server is there", || {
+        let text = std::fs::read_to_string(bed.path("echo")).unwrap_or_default();
+        text.contains("ready").then_some(())
+    });
+    for host in ["::ffff:192.0.2.10", "2001:db8:2::10"] {
+        for size in [100, 1_400, 5_000, 20_000] {
+            let line = format!(
+                "python3 -c 'import socket, os; s=socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); \
+                 s.settimeout(10); s.connect((\"{host}\", 7000)); b=os.urandom({size}); \
+                 [(s.send(b), print(s.recv(65535) == b)) for _ in range(5)]'"
+            );
+            same("echoes", bed.sh("a", &line), ["True"; 5].join("\n"));
+        }
+    }
+    same("checksum errors", bed.checksum_errors(), vec![]);
+}
+
+/// The userspace data path with super-packets: they come to the TAP cut.
+#[test]
+fn super_packets_of_the_userspace_data_path_reach_the_engine() {
+    if Bed::datapath_type() != "netdev" {
+        return;
+    }
+    let options = Options {
+        userspace_tso: true,
+    };
+    let mut bed = Bed::without_agent("tso", options);
+    bed.start();
+    let expected = sha(&bed);
+    let big = bed.path("www/v2/big.bin").display().to_string();
+    for host in POD_B {
+        let line = format!("curl -sS --max-time 60 {API} http://{host}/v2/big.bin | sha256sum");
+        same("between pods", bed.sh("a", &line), expected.clone());
+    }
+    // An upload that the engine has to see whole.
+    let c = POD_C[0];
+    let up = format!(
+        "curl -skS --max-time 60 -o /dev/null -w '%{{http_code}}' -T {big} \
+         --connect-to ::{c}: https://api.example.com/upload/up"
+    );
+    same("an upload", bed.sh("a", &up), "201".to_owned());
+    let file = bed.path("nginx-c/upload/up").display().to_string();
+    same(
+        "what was uploaded",
+        bed.sh("node", &format!("sha256sum < {file}")),
+        expected,
+    );
+    same("checksum errors", bed.checksum_errors(), vec![]);
 }
 
 #[test]

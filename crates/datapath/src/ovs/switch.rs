@@ -24,6 +24,17 @@ pub struct Kind {
     pub userspace_tso: bool,
 }
 
+/// What became of the switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It has been there all the time.
+    Same,
+    /// It has been started since, and may have lost everything.
+    Anew,
+    /// It, or the bridge, is not there.
+    Gone,
+}
+
 /// A port of the bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
@@ -126,6 +137,26 @@ impl Switch {
         Ok(ports)
     }
 
+    /// The largest MTU of the bridge's ports, the TAP's aside; `None`: no port tells.
+    pub fn mtu(&self, tap: &str) -> Result<Option<u32>, OvsError> {
+        let names = self.tools.vsctl(&["list-ifaces", self.tools.bridge()])?;
+        let table = self.tools.vsctl(&[
+            "--format=csv",
+            "--data=bare",
+            "--no-headings",
+            "--columns=name,mtu",
+            "list",
+            "Interface",
+        ])?;
+        let own = |name: &str| name != tap && names.lines().any(|own| own == name);
+        Ok(table
+            .lines()
+            .filter_map(|line| line.split_once(','))
+            .filter(|(name, _)| own(name.trim_matches('"')))
+            .filter_map(|(_, mtu)| mtu.parse().ok())
+            .max())
+    }
+
     /// Puts the gate's flows in the place of those that were there, in one step.
     pub fn install(&self, plan: &Plan) -> Result<(), OvsError> {
         self.tools.change_flows(&flows::install(plan))
@@ -137,14 +168,16 @@ impl Switch {
         Ok(!self.tools.flows(&matches)?.is_empty())
     }
 
-    /// True if the switch has been started anew since the last call, or is not there; to be called
-    /// several times a second.
-    pub fn was_restarted(&mut self) -> bool {
+    /// What became of the switch since the last call; to be called several times a second.
+    pub fn life(&mut self) -> Life {
         if self.watch.as_mut().is_some_and(Watch::lives) {
-            return false;
+            return Life::Same;
         }
         self.watch = Watch::start(&self.tools).ok();
-        true
+        match self.watch {
+            Some(_) => Life::Anew,
+            None => Life::Gone,
+        }
     }
 
     /// Takes everything away: flows, what the switch learnt, the decisions at its connections, the port.

@@ -60,6 +60,11 @@ pub trait Kernel: Send {
     /// Flows whose end the programs saw since the last call.
     fn closed(&mut self) -> Result<Vec<FlowKey>, KernelError>;
 
+    /// What is not as it should be, in words.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Every worker has judged its flows under this policy generation. `unchanged`: it is the policy
     /// under which everything was decided before.
     fn policy_applied(&mut self, _generation: u64, _unchanged: bool) -> Result<(), KernelError> {

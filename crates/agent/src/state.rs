@@ -19,6 +19,7 @@ use crate::counters::{self, Kind, Reading};
 use crate::events::Events;
 use crate::hub::Hub;
 use crate::kernel::{Kernel, KernelCounter};
+use crate::ovs::config::DatapathKind;
 use crate::record::rfc3339;
 
 /// The policy in force and how it came to be.
@@ -295,6 +296,8 @@ impl State {
         DatapathStatus {
             tap: self.config.tap.clone(),
             pin_dir: self.config.pin_dir.display().to_string(),
+            bridge: (self.config.datapath == DatapathKind::Ovs)
+                .then(|| self.config.ovs.bridge.clone()),
             workers: self.workers().len(),
             adopted: self.adopted.load(Ordering::Relaxed),
             flows,
@@ -305,6 +308,9 @@ impl State {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        if let Some(trouble) = self.with_kernel(|kernel| kernel.trouble()).flatten() {
+            warnings.push(format!("data path: {trouble}"));
+        }
         if let Some((since, reasons)) = &self.policy.load().stale {
             let first = reasons.first().map_or("", String::as_str);
             let since = rfc3339(*since);

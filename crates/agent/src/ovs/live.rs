@@ -333,6 +333,17 @@ impl Kernel for LiveOvs {
         Ok(Vec::new())
     }
 
+    fn trouble(&self) -> Option<String> {
+        let bridge = &self.saved.config.bridge;
+        match (self.is_gone, self.stale) {
+            (true, _) => Some(format!("the switch with bridge {bridge} is not there")),
+            (_, true) => Some(format!(
+                "the flows on bridge {bridge} are not as they should be; see the log"
+            )),
+            _ => None,
+        }
+    }
+
     fn policy_applied(&mut self, generation: u64, unchanged: bool) -> Result<(), KernelError> {
         if !unchanged {
             self.saved.generation = self.saved.generation.wrapping_add(1);

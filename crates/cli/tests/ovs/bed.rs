@@ -284,8 +284,8 @@ impl Bed {
         )
     }
 
-    /// Kills `ovs-vswitchd` and starts it again.
-    pub fn restart_switch(&mut self) {
+    /// Kills `ovs-vswitchd`.
+    pub fn stop_switch(&mut self) {
         let pid = fs::read_to_string(self.path("ovs/ovs-vswitchd.pid")).unwrap();
         let pid: i32 = pid.trim().parse().unwrap();
         kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
@@ -294,6 +294,10 @@ impl Bed {
                 child.wait().unwrap();
             }
         }
+    }
+
+    /// Starts `ovs-vswitchd` again after [`Self::stop_switch`].
+    pub fn restart_switch(&mut self) {
         self.start_switch();
         until("the switch answers", || {
             let done = self.try_sh("node", "ovs-ofctl --timeout=1 show br0");
@@ -476,11 +480,6 @@ impl Bed {
             )
         };
         named.map(pair).collect()
-    }
-
-    /// One counter.
-    pub fn counter(&self, name: &str) -> u64 {
-        self.counters().get(name).copied().unwrap_or(0)
     }
 
     /// Frames that the switch gave to the TAP.

@@ -144,6 +144,11 @@ fn the_gate_is_back_after_a_restart_of_the_switch() {
     let mut bed = Bed::new("sw");
     let allowed = format!("{API} http://192.0.2.10/v2/status");
     same("before", bed.curl("a", &allowed), (0, "200".to_owned()));
+    bed.stop_switch();
+    until("the agent complains", || {
+        let warnings = bed.status()["warnings"].to_string();
+        warnings.contains("is not there").then_some(())
+    });
     bed.restart_switch();
     bed.settled();
     until("requests get through again", || {

@@ -161,11 +161,9 @@ fn endpoints_in_a_vlan_meet_a_trunk() {
 fn there_is_no_way_around_the_gate() {
     let mut bed = Bed::new("way");
     let heard = bed.path("heard").display().to_string();
-    let listen = format!(
-        "python3 -c 'import socket; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); \
+    let listen = "python3 -c 'import socket; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); \
          s.bind((\"0.0.0.0\", 7000)); print(\"ready\", flush=True); \
-         [print(s.recv(99), flush=True) for _ in iter(int, 1)]'"
-    );
+         [print(s.recv(99), flush=True) for _ in iter(int, 1)]'";
     bed.spawn("b", &listen, "heard");
     crate::bed::until("the listener listens", || {
         let text = std::fs::read_to_string(&heard).unwrap_or_default();

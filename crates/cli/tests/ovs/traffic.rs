@@ -1,7 +1,7 @@
 //! What the policy allows gets through, what it does not allow does not, and what is decided stays in the
 //! switch.
 
-use crate::bed::{BIG, Bed, Options, same, until};
+use crate::bed::{BIG, Bed, Options, POLICY, same, until};
 
 const API: &str = "-H 'Host: api.example.com'";
 /// The outside's and pod b's addresses, as curl wants them.
@@ -109,6 +109,7 @@ fn between_pods(bed: &Bed) {
 fn whole_connections(bed: &Bed) {
     /// SYN, SYN-ACK, the first packets of either side, FINs; twice, since b has a gate too.
     const FEW: u64 = 40;
+    let counters = bed.counters();
     for host in [OUTSIDE[0], OUTSIDE[1], POD_B[0], POD_B[1]] {
         let before = bed.tap_frames();
         let line = format!("curl -sS --max-time 60 http://{host}:9000/v2/big.bin | sha256sum");
@@ -119,6 +120,29 @@ fn whole_connections(bed: &Bed) {
             "{host}: {frames} of a decided connection came to the TAP"
         );
     }
+    // New flows take the place of the counting ones; the count goes on.
+    bed.sh("node", "ovs-appctl revalidator/wait");
+    let renamed = POLICY.replace("name: plain", "name: whole");
+    bed.change("policy.yaml", &renamed);
+    let now = bed.counters();
+    let more = |name: &str| now[name] - counters.get(name).copied().unwrap_or(0);
+    let seen = more("seen inbound");
+    // A super-packet of the kernel's data path is one.
+    assert!(
+        seen > 4 * BIG as u64 / 65_536,
+        "{seen} of four objects were counted"
+    );
+    let diverted = more("diverted inbound");
+    assert!(diverted < 4 * FEW, "{diverted} to the engine");
+    let shown = bed.tollgate(&["status"]).stdout;
+    assert!(shown.contains("bridge br0"), "{shown}");
+    let check = bed.tollgate(&["check", "--post"]);
+    assert!(
+        !check.stdout.contains("fail ") && check.stdout.contains("the data path is bridge br0"),
+        "{}{}",
+        check.stdout,
+        check.stderr
+    );
 }
 
 fn sha(bed: &Bed) -> String {

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
-use tollgate_datapath::ovs::flows::code;
+use tollgate_datapath::ovs::flows::{UNDECIDE, code};
 use tollgate_datapath::sched;
 use tollgate_datapath::tap::{MAX_FRAME_LEN, TapQueue};
-use tollgate_engine::cache::{CacheEntry, Progress};
+use tollgate_engine::cache::{CacheEntry, Progress, Steer};
 use tollgate_engine::event::Event;
 use tollgate_engine::key::FlowKey;
 use tollgate_engine::output::CacheFull;
@@ -21,7 +21,7 @@ use tollgate_engine::table::PolicyTable;
 use tollgate_engine::{Engine, Output, Remembered};
 use tollgate_steer::{Fate, FlowCache, Packet};
 use tollgate_wire::edit::set_vlan;
-use tollgate_wire::packet::{self, parse};
+use tollgate_wire::packet::{self, L4, parse};
 use tollgate_wire::tag::Tag;
 use tollgate_wire::vnet;
 
@@ -58,6 +58,8 @@ struct Live {
     events: EventSender,
     counters: Arc<WorkerCounters>,
     wants_all: Arc<AtomicBool>,
+    /// Room for a frame whose tag is changed.
+    scratch: Vec<u8>,
 }
 
 impl Live {
@@ -75,6 +77,18 @@ impl Live {
 
 impl Output for Live {
     fn emit(&mut self, frame: &[u8]) {
+        if let FlowStore::Own(cache) = &self.flows
+            && let Some(tci) = taken_back(cache, frame)
+        {
+            let mut signed = std::mem::take(&mut self.scratch);
+            signed.clear();
+            signed.extend_from_slice(frame);
+            // It has a tag: without one there would be nothing to take back.
+            let _ = set_vlan(&mut signed, tci);
+            self.write(&signed);
+            self.scratch = signed;
+            return;
+        }
         self.write(frame);
     }
 
@@ -131,6 +145,7 @@ impl Worker {
             events: context.events,
             counters: context.counters,
             wants_all,
+            scratch: Vec::new(),
         };
         let mut engine = Engine::new(Arc::new(PolicyTable::default()), context.limits);
         engine.set_names(context.names);
@@ -264,7 +279,7 @@ impl Worker {
             Fate::Pass { decided } => {
                 self.live.counters.cache_passed.inc();
                 if decided {
-                    let tci = tci & VLAN_ID | u16::from(code(self.generation)) << PRIORITY_SHIFT;
+                    let tci = with_priority(tci, code(self.generation));
                     // It has a tag: without one there would be no fate.
                     let _ = set_vlan(frame, tci);
                 }
@@ -295,6 +310,32 @@ impl Worker {
 /// The VLAN id in a tag, and where the priority begins (IEEE 802.1Q, 9.6).
 const VLAN_ID: u16 = 0x0fff;
 const PRIORITY_SHIFT: u32 = 13;
+
+fn with_priority(tci: u16, priority: u8) -> u16 {
+    tci & VLAN_ID | u16::from(priority) << PRIORITY_SHIFT
+}
+
+/// The tag for a frame that the engine itself sends, if it has not let go of the flow: the switch must not
+/// pass anything of it on its own before the worker has seen what follows. So the answer to every request
+/// brings the server's acknowledgement up, and a flow that was decided and is not any more comes back.
+fn taken_back(cache: &FlowCache, frame: &[u8]) -> Option<u16> {
+    const PASS: CacheEntry = CacheEntry {
+        outbound: Steer::Pass,
+        inbound: Steer::Pass,
+    };
+    let (_, ethernet) = vnet::split(frame).ok()?;
+    let packet::Packet::Ip(layout) = parse(ethernet).ok()? else {
+        return None;
+    };
+    if matches!(layout.l4, L4::Fragment(_)) {
+        // Connection tracking would wait for the other ones, which do not all come by there.
+        return None;
+    }
+    let tci = layout.eth.vlan?;
+    let key = FlowKey::of(Tag::from_vlan_id(tci)?, &layout);
+    let is_open = cache.get(&key).is_some_and(|(entry, _)| entry == PASS);
+    (!is_open).then(|| with_priority(tci, UNDECIDE))
+}
 
 /// What happens to a frame, and its tag; `None`: it is for the engine to say what is wrong with it.
 fn fate(cache: &mut FlowCache, now: Duration, frame: &[u8]) -> Option<(Fate, u16)> {

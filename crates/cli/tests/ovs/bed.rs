@@ -403,7 +403,7 @@ impl Bed {
     pub fn settled(&self) {
         until("the switch takes decisions", || {
             let flows = self.sh("node", "ovs-ofctl dump-flows br0");
-            let code = self.generation() % 7 + 1;
+            let code = self.generation() % 6 + 1;
             flows
                 .contains(&format!("dl_vlan_pcp={code} "))
                 .then_some(())

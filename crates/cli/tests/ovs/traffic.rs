@@ -150,6 +150,89 @@ fn sha(bed: &Bed) -> String {
     bed.sh("node", &format!("sha256sum < {file}"))
 }
 
+/// What is decided of a connection and what is not changes with what it carries.
+#[test]
+fn a_connection_may_go_back_and_forth() {
+    /// More heads than the engine remembers of one flow without hearing of acknowledgements.
+    const REQUESTS: usize = 60;
+    let mut bed = Bed::new("turn");
+    for host in OUTSIDE {
+        let head = "x".repeat(7_000);
+        let urls = format!("http://{host}/v2/status ").repeat(REQUESTS);
+        let line = format!(
+            "curl -sS -w '%{{num_connects}} ' --max-time 60 -H 'Filler: {head}' {API} {urls} | tr -d '\\n'"
+        );
+        let said = bed.sh("a", &line);
+        same("answers", said.matches("ok").count(), REQUESTS);
+        same("connections", said.matches('1').count(), 1);
+    }
+    bed.spawn("out", &format!("python3 -c '{SWITCHING}'"), "switching");
+    until("the server is there", || {
+        let text = std::fs::read_to_string(bed.path("switching")).unwrap_or_default();
+        text.contains("ready").then_some(())
+    });
+    // Its port is 81, as a policy that reads it has it.
+    let policy = POLICY.replace("{protocol: TCP, port: 443}", "{protocol: TCP, port: 81}");
+    bed.change("policy.yaml", &policy);
+    for host in ["::ffff:192.0.2.10", "2001:db8:2::10"] {
+        let line = format!("python3 -c '{UPGRADING}' {host}");
+        same("what came", bed.sh("a", &line), "200 101 echo".to_owned());
+    }
+}
+
+/// A server that answers a request, then agrees to an upgrade, then sends back what it gets.
+const SWITCHING: &str = r#"
+import socket, threading
+def head(s):
+    b = b""
+    while not b.endswith(b"\r\n\r\n"):
+        c = s.recv(1)
+        if not c: return None
+        b += c
+    return b
+def serve(s):
+    while True:
+        h = head(s)
+        if h is None: return
+        if b"Upgrade" in h: break
+        s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100000)
+    s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")
+    while True:
+        b = s.recv(65536)
+        if not b: return
+        s.sendall(b)
+l = socket.create_server(("::", 81), family=socket.AF_INET6, dualstack_ipv6=True)
+print("ready", flush=True)
+while True:
+    s, _ = l.accept()
+    threading.Thread(target=serve, args=(s,), daemon=True).start()
+"#;
+
+/// A client of it.
+const UPGRADING: &str = r#"
+import socket, sys
+s = socket.socket(socket.AF_INET6); s.settimeout(10); s.connect((sys.argv[1], 81))
+def exactly(n):
+    b = b""
+    while len(b) < n:
+        c = s.recv(n - len(b))
+        if not c: raise EOFError(b)
+        b += c
+    return b
+def head():
+    b = b""
+    while not b.endswith(b"\r\n\r\n"): b += exactly(1)
+    return b.split()[1].decode()
+ask = "GET /v2/x HTTP/1.1\r\nHost: api.example.com\r\n"
+s.sendall((ask + "\r\n").encode()); one = head(); exactly(100000)
+s.sendall((ask + "Connection: Upgrade\r\nUpgrade: raw\r\n\r\n").encode()); two = head()
+for n in range(200):
+    b = bytes([n]) * 3000
+    s.sendall(b)
+    assert exactly(3000) == b
+print(one, two, "echo")
+"#;
+
 /// Datagrams larger than the MTU, and the ICMP error of a port where nobody is.
 #[test]
 fn datagrams_come_whole_however_large() {

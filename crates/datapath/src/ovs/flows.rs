@@ -57,6 +57,8 @@ mod bit {
     pub(super) const OUTBOUND: u8 = 28;
     /// The engine has decided this direction of the flow.
     pub(super) const DECIDED: u8 = 29;
+    /// Nothing of the flow is decided any more.
+    pub(super) const UNDECIDED: u8 = 30;
 }
 
 /// The register's bit of a frame that has passed the gate.
@@ -110,6 +112,9 @@ impl Role {
         self.bit(Direction::Outbound) | self.bit(Direction::Inbound)
     }
 }
+
+/// The parts of a label that are written anew when its generation is another one.
+const FRESH: u64 = label::GENERATION | 0xf;
 
 /// A MAC address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -172,17 +177,21 @@ pub struct Plan {
     pub tap: u16,
     /// What is decided counts only with this generation in its label.
     pub generation: u32,
-    /// The 802.1Q priority (1 to 7) by which the engine says: decided under this generation. 0: it says so
+    /// The 802.1Q priority (1 to 6) by which the engine says: decided under this generation. 0: it says so
     /// of nothing.
     pub code: u8,
     /// Endpoints that are governed.
     pub endpoints: Vec<EndpointPort>,
 }
 
-/// The 802.1Q priority of a policy generation. 0 says that nothing is decided.
+/// The 802.1Q priority that takes back what was decided of a flow. It travels with the frame that makes
+/// it necessary: what follows that frame comes to the engine again.
+pub const UNDECIDE: u8 = 7;
+
+/// The 802.1Q priority of a policy generation. 0 says nothing.
 pub fn code(generation: u64) -> u8 {
-    /// Three bits, less the 0.
-    const CODES: u64 = 7;
+    /// Three bits, less 0 and [`UNDECIDE`].
+    const CODES: u64 = 6;
     (generation % CODES) as u8 + 1
 }
 
@@ -460,6 +469,13 @@ impl Script<'_> {
                     &format!("dl_vlan={vlan}"),
                     &format!("{actions},{kind}"),
                 );
+                let undecided = self.load(1, bit::UNDECIDED);
+                self.add(
+                    table::RETURNED,
+                    20,
+                    &format!("dl_vlan={vlan},dl_vlan_pcp={UNDECIDE}"),
+                    &format!("{actions},{undecided},{kind}"),
+                );
                 if self.plan.code != 0 {
                     self.add(
                         table::RETURNED,
@@ -472,10 +488,11 @@ impl Script<'_> {
         }
         self.add(table::RETURNED, 0, "", "drop");
         let track = self.track(table::COMMIT);
-        let decided = self.has_bits(&[(bit::DECIDED, true)]);
-        for ip in IP {
-            let matches = format!("{ip},{decided}");
-            self.add(table::RETURNED_KIND, 20, &matches, &track);
+        for bit in [bit::DECIDED, bit::UNDECIDED] {
+            let is_set = self.has_bits(&[(bit, true)]);
+            for ip in IP {
+                self.add(table::RETURNED_KIND, 20, &format!("{ip},{is_set}"), &track);
+            }
         }
         for tcp in ["tcp", "tcp6"] {
             let matches = format!("{tcp},tcp_flags=+syn-ack");
@@ -485,14 +502,14 @@ impl Script<'_> {
         self.add(table::RETURNED_KIND, 0, "", &on);
     }
 
-    /// Notes what is decided at the connection, and forgets it when a SYN begins another one.
+    /// Notes what is decided at the connection, and forgets it when that is taken back, or when a SYN
+    /// begins another one.
     fn commit(&mut self) {
-        for ip in IP {
-            for direction in [Direction::Outbound, Direction::Inbound] {
-                for is_reply in [false, true] {
-                    for decided in [false, true] {
-                        self.commit_one(ip, direction, is_reply, decided);
-                    }
+        for direction in [Direction::Outbound, Direction::Inbound] {
+            for is_reply in [false, true] {
+                for (ip, tcp) in IP.into_iter().zip(["tcp", "tcp6"]) {
+                    self.decided(ip, direction, is_reply);
+                    self.undecided(ip, tcp, direction, is_reply);
                 }
             }
         }
@@ -500,30 +517,39 @@ impl Script<'_> {
         self.add(table::COMMIT, 0, "", &on);
     }
 
-    fn commit_one(&mut self, ip: &str, direction: Direction, is_reply: bool, decided: bool) {
-        let role = Role::of(direction, is_reply);
-        let state = format!("{ip},ct_state=+trk-inv-rel{}", reply(is_reply));
+    /// Matches of a connection's packet: all, and those of connections of this generation.
+    fn connection(&self, direction: Direction, is_reply: bool, decided: bool) -> [String; 2] {
         // One match: of two on the same register the switch takes the second only.
         let kind = self.has_bits(&[
             (bit::OUTBOUND, direction == Direction::Outbound),
             (bit::DECIDED, decided),
         ]);
-        let matches = format!("{state},{kind}");
-        let generation = self.generation();
-        let is_current = format!(
-            "{matches},ct_label={generation:#x}/{:#x}",
-            label::GENERATION
-        );
-        let (value, mask) = match decided {
-            true => (role.bit(direction), role.bit(direction)),
-            false => (0, role.both_bits()),
-        };
-        let current = self.note(role, value, mask);
-        self.add(table::COMMIT, 20, &is_current, &current);
+        let all = format!("ct_state=+trk-inv-rel{},{kind}", reply(is_reply));
+        let (value, mask) = (self.generation(), label::GENERATION);
+        let current = format!("{all},ct_label={value:#x}/{mask:#x}");
+        [all, current]
+    }
+
+    fn decided(&mut self, ip: &str, direction: Direction, is_reply: bool) {
+        let role = Role::of(direction, is_reply);
+        let bit = role.bit(direction);
+        let [all, current] = self.connection(direction, is_reply, true);
+        let note = self.note(role, bit, bit);
+        self.add(table::COMMIT, 20, &format!("{ip},{current}"), &note);
         // What was decided under another generation is void.
-        let all = Role::Opener.both_bits() | Role::Answerer.both_bits();
-        let afresh = self.note(role, generation | value, label::GENERATION | all);
-        self.add(table::COMMIT, 10, &matches, &afresh);
+        let afresh = self.note(role, self.generation() | bit, FRESH);
+        self.add(table::COMMIT, 10, &format!("{ip},{all}"), &afresh);
+    }
+
+    fn undecided(&mut self, ip: &str, tcp: &str, direction: Direction, is_reply: bool) {
+        let role = Role::of(direction, is_reply);
+        let [all, current] = self.connection(direction, is_reply, false);
+        let forget = self.note(role, 0, role.both_bits());
+        self.add(table::COMMIT, 20, &format!("{ip},{current}"), &forget);
+        // From its SYN on the switch knows the connection, and who opened it.
+        let matches = format!("{tcp},tcp_flags=+syn-ack,{all}");
+        let begin = self.note(role, self.generation(), FRESH);
+        self.add(table::COMMIT, 10, &matches, &begin);
     }
 
     fn note(&self, role: Role, value: u64, mask: u64) -> String {
@@ -691,7 +717,7 @@ mod tests {
     #[test]
     fn codes_follow_each_other_and_are_never_zero() {
         for generation in 0..50 {
-            assert!((1..=7).contains(&code(generation)));
+            assert!((1..UNDECIDE).contains(&code(generation)));
             assert_ne!(code(generation), code(generation + 1));
         }
     }

@@ -47,6 +47,10 @@ use crate::worker::{Inherited, Left, Worker, monotonic};
 /// anyway; this only bounds how late it learns of it.
 const CLOSED_INTERVAL: Duration = Duration::from_millis(250);
 
+/// The same for a bridge, which tells at that moment whether the switch is still the same: after its
+/// restart the gate is missing until then.
+const BRIDGE_INTERVAL: Duration = Duration::from_millis(25);
+
 /// How often failed or missed attachments are tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -453,7 +457,10 @@ async fn control(
     // Before these watches began, an interface may have come or a file may have changed.
     policy.attach();
     policy.reload().await;
-    let mut closed = tokio::time::interval(CLOSED_INTERVAL);
+    let mut closed = tokio::time::interval(match state.config.datapath {
+        DatapathKind::Ebpf => CLOSED_INTERVAL,
+        DatapathKind::Ovs => BRIDGE_INTERVAL,
+    });
     let mut retry = tokio::time::interval(RETRY_INTERVAL);
     closed.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -24,6 +24,9 @@ const PORTS_AGE: Duration = Duration::from_millis(200);
 /// How often the stations behind the ports are looked at again.
 const STATIONS_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often the flows are counted: whoever else uses the bridge may remove them all.
+const VERIFY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// One queue is written by one worker, so that frames of a flow keep their order through the switch.
 pub const WORKERS: usize = 1;
 
@@ -65,6 +68,9 @@ pub struct LiveOvs {
     policy: Option<u64>,
     /// The flows on the bridge are not those that should be.
     stale: bool,
+    /// How many flows that are.
+    flows: usize,
+    verified: Instant,
     /// The switch was started anew, and the TAP's port has not been looked at since.
     restarted: bool,
     /// The switch is not there.
@@ -121,6 +127,8 @@ impl LiveOvs {
             placed: BTreeMap::new(),
             policy: None,
             stale: false,
+            flows: 0,
+            verified: Instant::now(),
             restarted: false,
             is_gone: false,
             stations_read: Instant::now(),
@@ -156,7 +164,7 @@ impl LiveOvs {
         self.saved.ports = ports.collect();
         write(&self.saved, &self.run_dir)?;
         self.keep_counts();
-        self.switch.install(&self.plan())?;
+        self.flows = self.switch.install(&self.plan())?;
         self.stale = false;
         Ok(())
     }
@@ -244,19 +252,39 @@ impl LiveOvs {
             }
         }
         if self.restarted {
-            self.tap = self.switch.add_tap(&self.saved.tap)?;
             tracing::warn!("the switch was restarted: the flows are put back");
-            self.stale = true;
+            // Ports keep their numbers; what follows takes longer.
+            self.apply()?;
+            let tap = self.switch.add_tap(&self.saved.tap)?;
+            self.stale |= std::mem::replace(&mut self.tap, tap) != tap;
             self.restarted = false;
+        }
+        if self.flows > 0 && self.verified.elapsed() >= VERIFY_INTERVAL {
+            self.verify()?;
         }
         if self.stations_read.elapsed() >= STATIONS_INTERVAL {
             self.stations_read = Instant::now();
             self.stale |= self.follow_stations();
+            if !self.ports.borrow().by_name.contains_key(&self.saved.tap) {
+                tracing::warn!("somebody removed the TAP's port: it is put back");
+                self.restarted = true;
+            }
         }
         match self.stale {
             true => self.apply(),
             false => Ok(()),
         }
+    }
+
+    fn verify(&mut self) -> Result<(), KernelError> {
+        self.verified = Instant::now();
+        let found = self.switch.installed(&self.saved.config.place())?;
+        if found != self.flows {
+            let expected = self.flows;
+            tracing::warn!(found, expected, "somebody removed flows: they are put back");
+            self.stale = true;
+        }
+        Ok(())
     }
 
     fn gone(&mut self) -> Result<(), KernelError> {

@@ -169,6 +169,20 @@ fn the_gate_is_back_after_a_restart_of_the_switch() {
         "{frames} of a decided connection came to the TAP"
     );
     assert!(bed.sh("node", "ovs-ofctl show br0").contains("NO_FLOOD"));
+
+    // A controller that clears the bridge when it comes.
+    bed.sh(
+        "node",
+        "ovs-ofctl del-flows br0 && ovs-ofctl add-flow br0 actions=NORMAL",
+    );
+    until("the flows are back", || {
+        let flows = bed.sh("node", "ovs-ofctl dump-flows br0");
+        flows.contains("priority=65002").then_some(())
+    });
+    let denied = bed.curl("a", &format!("{API} http://192.0.2.10/v1/x"));
+    same("after a controller came", denied, (0, "403".to_owned()));
+    let text = bed.agent_log();
+    assert!(text.contains("somebody removed flows"), "{text}");
 }
 
 #[test]

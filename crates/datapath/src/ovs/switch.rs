@@ -157,15 +157,19 @@ impl Switch {
             .max())
     }
 
-    /// Puts the gate's flows in the place of those that were there, in one step.
-    pub fn install(&self, plan: &Plan) -> Result<(), OvsError> {
-        self.tools.change_flows(&flows::install(plan))
+    /// Puts the gate's flows in the place of those that were there, in one step; how many these are.
+    pub fn install(&self, plan: &Plan) -> Result<usize, OvsError> {
+        let script = flows::install(plan);
+        self.tools.change_flows(&script)?;
+        Ok(script
+            .lines()
+            .filter(|line| line.starts_with("add "))
+            .count())
     }
 
-    /// Whether the gate's flows are there.
-    pub fn is_installed(&self, place: &Place) -> Result<bool, OvsError> {
-        let matches = format!("cookie={:#x}/-1", place.cookie);
-        Ok(!self.tools.flows(&matches)?.is_empty())
+    /// How many of the gate's flows are there.
+    pub fn installed(&self, place: &Place) -> Result<usize, OvsError> {
+        self.tools.count(&format!("cookie={:#x}/-1", place.cookie))
     }
 
     /// What became of the switch since the last call; to be called several times a second.

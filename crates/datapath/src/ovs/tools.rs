@@ -89,6 +89,14 @@ impl Tools {
             .collect())
     }
 
+    /// How many flows match.
+    pub fn count(&self, matches: &str) -> Result<usize, OvsError> {
+        let target = self.target();
+        let args = [TIMEOUT, "-O", VERSIONS, "dump-aggregate", &target, matches];
+        let text = self.run("ovs-ofctl", &args, "")?;
+        Ok(flow_count(&text).unwrap_or(0))
+    }
+
     /// Packets of the flows that match, by table: (table, packets).
     pub fn packets(&self, matches: &str) -> Result<Vec<(u8, u64)>, OvsError> {
         let target = self.target();
@@ -157,6 +165,11 @@ fn what(args: &[&str]) -> String {
     words.join(" ")
 }
 
+fn flow_count(text: &str) -> Option<usize> {
+    let count = text.split("flow_count=").nth(1)?;
+    count.split_whitespace().next()?.parse().ok()
+}
+
 /// Table and packet count of a flow as it is printed.
 fn counted(line: &str) -> Option<(u8, u64)> {
     let field = |name: &str| {
@@ -176,6 +189,8 @@ mod tests {
         let line =
             " cookie=0x1, duration=0.007s, table=210, n_packets=12, n_bytes=0, ip actions=drop";
         assert_eq!(counted(line), Some((210, 12)));
+        let sum = "NXST_AGGREGATE reply (xid=0x4): packet_count=0 byte_count=0 flow_count=83\n";
+        assert_eq!(flow_count(sum), Some(83));
         assert_eq!(counted("OFPST_FLOW reply (OF1.5) (xid=0x2):"), None);
     }
 

@@ -4,6 +4,7 @@
 pub mod live;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tollgate_engine::key::FlowKey;
 use tollgate_wire::tag::{Direction, EndpointId};
@@ -63,6 +64,12 @@ pub trait Kernel: Send {
     /// What is not as it should be, in words.
     fn trouble(&self) -> Option<String> {
         None
+    }
+
+    /// The workers are about to be given another policy. Returns how long they should go on under the old
+    /// one: what they have to know of the flows that will be cut comes by meanwhile.
+    fn policy_changing(&mut self) -> Result<Option<Duration>, KernelError> {
+        Ok(None)
     }
 
     /// Every worker has judged its flows under this policy generation. `unchanged`: it is the policy

@@ -109,6 +109,7 @@ impl PolicyLoop {
             Ok(Ok(Some((fingerprint, Ok(loaded))))) => {
                 (self.seen, self.applied) = (fingerprint, fingerprint);
                 self.forget_note();
+                self.take_back().await;
                 self.apply(loaded);
                 Outcome::Applied
             }
@@ -142,6 +143,16 @@ impl PolicyLoop {
             Some(Ok(())) => self.settled = Some(generation),
             Some(Err(error)) => tracing::warn!(%error, "the data path has not settled yet"),
             None => {}
+        }
+    }
+
+    /// Has everything come by the workers, where the data path passes it on its own.
+    async fn take_back(&self) {
+        let told = self.state.with_kernel(|kernel| kernel.policy_changing());
+        match told {
+            Some(Ok(Some(time))) => tokio::time::sleep(time).await,
+            Some(Err(error)) => tracing::warn!(%error, "the data path does not let go of flows"),
+            Some(Ok(None)) | None => {}
         }
     }
 

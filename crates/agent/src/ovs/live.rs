@@ -24,6 +24,10 @@ const PORTS_AGE: Duration = Duration::from_millis(200);
 /// How often the stations behind the ports are looked at again.
 const STATIONS_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long everything comes by the workers before another policy does: a packet of either direction tells
+/// where a connection stands, and with what numbers it can be reset.
+const TAKING_BACK: Duration = Duration::from_millis(100);
+
 /// How often the flows are counted: whoever else uses the bridge may remove them all.
 const VERIFY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -66,6 +70,8 @@ pub struct LiveOvs {
     placed: BTreeMap<u32, Placed>,
     /// The policy generation that the workers say decisions under.
     policy: Option<u64>,
+    /// Nothing has been decided under this generation yet.
+    is_void: bool,
     /// The flows on the bridge are not those that should be.
     stale: bool,
     /// How many flows that are.
@@ -126,6 +132,7 @@ impl LiveOvs {
             ports: RefCell::default(),
             placed: BTreeMap::new(),
             policy: None,
+            is_void: false,
             stale: false,
             flows: 0,
             verified: Instant::now(),
@@ -276,6 +283,12 @@ impl LiveOvs {
         }
     }
 
+    /// What was decided is not decided any more.
+    fn void(&mut self) {
+        self.saved.generation = self.saved.generation.wrapping_add(1);
+        self.is_void = true;
+    }
+
     fn verify(&mut self) -> Result<(), KernelError> {
         self.verified = Instant::now();
         let found = self.switch.installed(&self.saved.config.place())?;
@@ -372,10 +385,18 @@ impl Kernel for LiveOvs {
         }
     }
 
+    fn policy_changing(&mut self) -> Result<Option<Duration>, KernelError> {
+        self.void();
+        self.policy = None;
+        self.apply()?;
+        Ok(Some(TAKING_BACK))
+    }
+
     fn policy_applied(&mut self, generation: u64, unchanged: bool) -> Result<(), KernelError> {
-        if !unchanged {
-            self.saved.generation = self.saved.generation.wrapping_add(1);
+        if !unchanged && !self.is_void {
+            self.void();
         }
+        self.is_void = false;
         self.policy = Some(generation);
         self.apply()
     }

@@ -75,6 +75,8 @@ fn a_new_policy_reaches_connections_that_the_switch_has_alone() {
     for (process, name) in [(cut, "cut"), (six, "six"), (ingress, "in"), (l7, "l7")] {
         let (good, said) = bed.finish(process, &format!("{name}.log"));
         assert!(!good, "{name} went on: {said}");
+        // Told so, not left to wait.
+        assert!(said.contains("reset"), "{name}: {said}");
         let size = fs::metadata(bed.path(name)).unwrap().len();
         assert!(
             size < crate::bed::BIG as u64 / 2,

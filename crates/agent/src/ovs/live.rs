@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tollgate_datapath::Error;
 use tollgate_datapath::ovs::OvsError;
-use tollgate_datapath::ovs::flows::{self, EndpointPort, Plan};
+use tollgate_datapath::ovs::flows::{self, EndpointPort, Mac, Plan};
 use tollgate_datapath::ovs::switch::{Kind, Life, Port, Switch};
 use tollgate_datapath::ovs::tools::Tools;
 use tollgate_datapath::tap::{self, Offloads, Tap};
@@ -40,6 +40,34 @@ struct Placed {
     interface: String,
     port: EndpointPort,
     governed: bool,
+}
+
+impl Placed {
+    fn save(&self) -> SavedPort {
+        SavedPort {
+            number: self.port.port,
+            id: self.port.id.get(),
+            interface: self.interface.clone(),
+            mac: self.port.mac.to_string(),
+            addresses: self.port.addresses.clone(),
+            governed: self.governed,
+        }
+    }
+
+    fn restore(saved: &SavedPort) -> Option<(u32, Self)> {
+        let port = EndpointPort {
+            port: saved.number,
+            mac: Mac::parse(&saved.mac)?,
+            id: EndpointId::new(saved.id)?,
+            addresses: saved.addresses.clone(),
+        };
+        let placed = Self {
+            interface: saved.interface.clone(),
+            port,
+            governed: saved.governed,
+        };
+        Some((saved.number.into(), placed))
+    }
 }
 
 /// Ports by interface name, when they were read.
@@ -112,6 +140,8 @@ impl LiveOvs {
             generation: first_generation(),
             ports: Vec::new(),
         });
+        // They stay governed until it is known what became of them.
+        let placed = saved.ports.iter().filter_map(Placed::restore).collect();
         // Before anything is changed: what is there must be found again.
         write(&saved, &config.run_dir)?;
         let number = switch.add_tap(&config.tap)?;
@@ -130,7 +160,7 @@ impl LiveOvs {
             adopted,
             tap: number,
             ports: RefCell::default(),
-            placed: BTreeMap::new(),
+            placed,
             policy: None,
             is_void: false,
             stale: false,
@@ -164,11 +194,7 @@ impl LiveOvs {
     /// Writes down what should be there, then brings it about.
     fn apply(&mut self) -> Result<(), KernelError> {
         self.stale = true;
-        let ports = self.placed.values().map(|placed| SavedPort {
-            number: placed.port.port,
-            id: placed.port.id.get(),
-        });
-        self.saved.ports = ports.collect();
+        self.saved.ports = self.placed.values().map(Placed::save).collect();
         write(&self.saved, &self.run_dir)?;
         self.keep_counts();
         self.flows = self.switch.install(&self.plan())?;
@@ -332,9 +358,9 @@ impl Kernel for LiveOvs {
     }
 
     fn known(&mut self) -> Result<Vec<(u32, EndpointId)>, KernelError> {
-        let known = self.saved.ports.iter();
+        let known = self.placed.iter();
         Ok(known
-            .filter_map(|port| Some((port.number.into(), EndpointId::new(port.id)?)))
+            .map(|(&index, placed)| (index, placed.port.id))
             .collect())
     }
 

@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -32,6 +32,14 @@ pub struct SavedPort {
     pub number: u16,
     /// The endpoint's identifier.
     pub id: u16,
+    /// Name of its interface.
+    pub interface: String,
+    /// The endpoint's MAC address.
+    pub mac: String,
+    /// Its IP addresses.
+    pub addresses: Vec<IpAddr>,
+    /// A policy selects it.
+    pub governed: bool,
 }
 
 /// What is on the bridge.
@@ -245,7 +253,14 @@ mod tests {
             config: Ovs::default(),
             tap: "tap9".to_owned(),
             generation: 7,
-            ports: vec![SavedPort { number: 3, id: 1 }],
+            ports: vec![SavedPort {
+                number: 3,
+                id: 1,
+                interface: "va".to_owned(),
+                mac: "02:00:00:00:00:01".to_owned(),
+                addresses: vec![[10, 0, 0, 1].into()],
+                governed: true,
+            }],
         };
         saved.write(dir.path()).unwrap();
         assert_eq!(Saved::read(dir.path()), Some(saved));

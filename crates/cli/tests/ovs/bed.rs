@@ -180,6 +180,13 @@ impl Bed {
         self.processes.len() - 1
     }
 
+    /// Ends such a process.
+    pub fn end(&mut self, process: usize) {
+        let child = &mut self.processes[process];
+        kill_process(Pid::from_child(child), Signal::TERM).unwrap();
+        child.wait().unwrap();
+    }
+
     /// Waits for such a process; whether it succeeded, and what it said.
     pub fn finish(&mut self, process: usize, log: &str) -> (bool, String) {
         let child = &mut self.processes[process];

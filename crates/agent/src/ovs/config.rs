@@ -112,7 +112,27 @@ impl Ovs {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::{Config, Overrides};
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("agent.yaml"), text, Overrides::default())
+    }
+
+    #[test]
+    fn a_bridge_is_asked_for_by_name() {
+        let config = parse("datapath: ovs\novs: {bridge: br7, zone: 9}").unwrap();
+        assert_eq!(config.datapath, DatapathKind::Ovs);
+        assert_eq!((config.ovs.bridge.as_str(), config.ovs.zone), ("br7", 9));
+        assert_eq!(config.ovs.register, Ovs::default().register);
+        assert_eq!(config.workers, 1);
+        assert_eq!(parse("").unwrap().datapath, DatapathKind::Ebpf);
+        let error = parse("datapath: ovs\nworkers: 2").unwrap_err();
+        assert!(error.to_string().starts_with("workers: "), "{error}");
+        assert!(parse("ovs: {brigde: br7}").is_err());
+    }
 
     #[test]
     fn the_defaults_can_be_used_and_nonsense_cannot() {

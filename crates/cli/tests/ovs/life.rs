@@ -141,7 +141,7 @@ fn a_policy_that_changed_while_no_agent_ran_reaches_open_connections() {
         &mut bed,
         "a",
         "cut",
-        &format!("--limit-rate 1M http://192.0.2.10:9000/v2/big.bin"),
+        "--limit-rate 1M http://192.0.2.10:9000/v2/big.bin",
     );
     bed.stop(Signal::TERM);
     bed.replace("policy.yaml", &POLICY.replace("port: 9000", "port: 9001"));

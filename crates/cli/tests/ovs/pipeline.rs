@@ -164,7 +164,7 @@ fn there_is_no_way_around_the_gate() {
     let listen = "python3 -c 'import socket; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); \
          s.bind((\"0.0.0.0\", 7000)); print(\"ready\", flush=True); \
          [print(s.recv(99), flush=True) for _ in iter(int, 1)]'";
-    bed.spawn("b", &listen, "heard");
+    bed.spawn("b", listen, "heard");
     crate::bed::until("the listener listens", || {
         let text = std::fs::read_to_string(&heard).unwrap_or_default();
         text.contains("ready").then_some(())

@@ -378,10 +378,15 @@ impl Bed {
 
     /// Starts the agent and waits until it is ready and everything is attached.
     pub fn start(&mut self) {
+        self.start_at("");
+    }
+
+    /// The same with further settings of the bridge, each with a comma before it.
+    pub fn start_at(&mut self, place: &str) {
         assert!(self.agent.is_none(), "one agent a bed");
         let show = |name: &str| self.path(name).display().to_string();
         let text = format!(
-            "datapath: ovs\novs: {{bridge: {BRIDGE}, runDir: {}}}\npolicyDir: {}\nrunDir: {}\n\
+            "datapath: ovs\novs: {{bridge: {BRIDGE}, runDir: {}{place}}}\npolicyDir: {}\nrunDir: {}\n\
              pinDir: {}\ntap: {TAP}\nmetrics: 'off'\nnodeName: gate\n",
             show("ovs"),
             show("policy"),

@@ -248,3 +248,31 @@ fn nothing_is_left_behind() {
     );
     assert!(bed.cleanup().contains("nothing to remove"));
 }
+
+#[test]
+fn another_place_on_the_bridge_leaves_nothing_in_the_former_one() {
+    let mut bed = Bed::new("mov");
+    bed.stop(Signal::TERM);
+    bed.start_at(", firstTable: 100, cookie: 4096, zone: 77, register: 3");
+    let flows = bed.bridge().0.concat();
+    assert!(!flows.contains("cookie=0x746f6c6c"), "{flows}");
+    assert!(
+        !flows.contains("table=200") && flows.contains("table=100"),
+        "{flows}"
+    );
+    same(
+        "it works there",
+        bed.curl(
+            "a",
+            &format!("{API} http://192.0.2.10/v2/status http://192.0.2.10/v1/x -o /dev/null"),
+        ),
+        (0, "200 403".to_owned()),
+    );
+    let tracked = |zone: u16| format!("ovs-appctl dpctl/dump-conntrack zone={zone} | wc -l");
+    same(
+        "the former zone",
+        bed.sh("node", &tracked(64_999)).as_str(),
+        "0",
+    );
+    assert_ne!(bed.sh("node", &tracked(77)), "0");
+}

@@ -554,10 +554,6 @@ impl Drop for Bed {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("the agent's log:\n{}", self.agent_log());
-            if std::env::var_os("TOLLGATE_KEEP").is_some() {
-                eprintln!("kept: {}", self.dir.path().display());
-                std::thread::sleep(Duration::from_secs(600));
-            }
         }
         for child in self.agent.iter_mut().chain(self.processes.iter_mut().rev()) {
             if let Ok(None) = child.try_wait() {

@@ -107,6 +107,9 @@ pub struct DatapathStatus {
     pub tap: String,
     /// Where programs, links and maps are pinned.
     pub pin_dir: String,
+    /// The Open vSwitch bridge that is the data path instead of programs, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
     /// Worker threads, one per queue.
     pub workers: usize,
     /// Whether pinned programs of an earlier agent were taken over.

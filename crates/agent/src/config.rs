@@ -9,6 +9,8 @@ use tollgate_engine::limits::Limits as EngineLimits;
 use tollgate_engine::names::Resolvers;
 
 use crate::offloads::config::Offloads;
+use crate::ovs::config::{DatapathKind, Ovs};
+use crate::ovs::live::WORKERS as OVS_WORKERS;
 
 /// Where the agent looks for a configuration file if none is named; it need not exist.
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/tollgate/agent.yaml";
@@ -212,6 +214,8 @@ impl Dns {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ConfigFile {
+    datapath: Option<DatapathKind>,
+    ovs: Option<Ovs>,
     policy_dir: Option<PathBuf>,
     run_dir: Option<PathBuf>,
     pin_dir: Option<PathBuf>,
@@ -259,6 +263,10 @@ pub struct Overrides {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Config {
+    /// What brings frames to the engine.
+    pub datapath: DatapathKind,
+    /// The bridge, if the data path is one.
+    pub ovs: Ovs,
     /// Directory of policy files.
     pub policy_dir: PathBuf,
     /// Directory of the admin socket.
@@ -369,7 +377,10 @@ fn merge(file: ConfigFile, flags: Overrides) -> Result<Config, ConfigError> {
         .metrics
         .or(file.metrics)
         .unwrap_or_else(|| DEFAULT_METRICS.to_owned());
+    let datapath = file.datapath.unwrap_or_default();
     let config = Config {
+        datapath,
+        ovs: file.ovs.unwrap_or_default(),
         verdict_log: log_path(verdict_log, &run_dir),
         verdict_log_selection: file.verdict_log_selection.unwrap_or_default(),
         log_query_strings: file.log_query_strings.unwrap_or(false),
@@ -379,7 +390,7 @@ fn merge(file: ConfigFile, flags: Overrides) -> Result<Config, ConfigError> {
             .tap
             .or(file.tap)
             .unwrap_or_else(|| DEFAULT_TAP.to_owned()),
-        workers: worker_count(flags.workers.or(file.workers).unwrap_or(0))?,
+        workers: worker_count(datapath, flags.workers.or(file.workers).unwrap_or(0))?,
         metrics: listen_address(&metrics)?,
         node_name: flags.node_name.or(file.node_name).unwrap_or_else(host_name),
         node_addresses: file.node_addresses.unwrap_or_default(),
@@ -409,7 +420,17 @@ fn log_path(value: Option<String>, run_dir: &Path) -> Option<PathBuf> {
     }
 }
 
-fn worker_count(wanted: usize) -> Result<usize, ConfigError> {
+fn worker_count(datapath: DatapathKind, wanted: usize) -> Result<usize, ConfigError> {
+    if datapath == DatapathKind::Ovs {
+        let message = format!("with datapath `ovs` there is {OVS_WORKERS}; leave it out");
+        return match wanted {
+            0 | OVS_WORKERS => Ok(OVS_WORKERS),
+            _ => Err(ConfigError::Value {
+                field: "workers",
+                message,
+            }),
+        };
+    }
     if wanted > MAX_WORKERS {
         let message =
             format!("{wanted} is more than a TAP has queues; 0 (one per core) to {MAX_WORKERS}");
@@ -464,6 +485,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     check_dns(&config.dns)?;
     check_limits(&config.limits)?;
     config.offloads.check()?;
+    config.ovs.check()?;
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log_level) {
         let message = format!(
             "`{}` is no log level: {error}; use error, warn, info, debug or trace",

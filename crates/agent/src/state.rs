@@ -19,6 +19,7 @@ use crate::counters::{self, Kind, Reading};
 use crate::events::Events;
 use crate::hub::Hub;
 use crate::kernel::{Kernel, KernelCounter};
+use crate::ovs::config::DatapathKind;
 use crate::record::rfc3339;
 
 /// The policy in force and how it came to be.
@@ -58,6 +59,8 @@ pub struct State {
     pub offloads: crate::offloads::Shown,
     /// Whether an earlier agent's maps were taken over.
     pub adopted: AtomicBool,
+    /// The first policy is the one that the flows of an earlier agent were decided under.
+    pub policy_unchanged: AtomicBool,
     /// Set-up is complete.
     pub ready: AtomicBool,
     /// Changes of the directory that could not be used.
@@ -81,6 +84,7 @@ impl State {
             workers: OnceLock::new(),
             offloads: crate::offloads::Shown::default(),
             adopted: AtomicBool::new(false),
+            policy_unchanged: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             rejected: AtomicU64::new(0),
             lost_workers: AtomicU64::new(0),
@@ -292,6 +296,8 @@ impl State {
         DatapathStatus {
             tap: self.config.tap.clone(),
             pin_dir: self.config.pin_dir.display().to_string(),
+            bridge: (self.config.datapath == DatapathKind::Ovs)
+                .then(|| self.config.ovs.bridge.clone()),
             workers: self.workers().len(),
             adopted: self.adopted.load(Ordering::Relaxed),
             flows,
@@ -302,6 +308,9 @@ impl State {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        if let Some(trouble) = self.with_kernel(|kernel| kernel.trouble()).flatten() {
+            warnings.push(format!("data path: {trouble}"));
+        }
         if let Some((since, reasons)) = &self.policy.load().stale {
             let first = reasons.first().map_or("", String::as_str);
             let since = rfc3339(*since);

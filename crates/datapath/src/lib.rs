@@ -24,6 +24,7 @@ pub mod links;
 pub mod netlink;
 pub mod netns;
 pub mod notices;
+pub mod ovs;
 pub mod packet;
 pub mod peer;
 pub mod probe;

@@ -254,6 +254,14 @@ fn configure(name: &str) -> Result<u32, Error> {
     links::index(name)
 }
 
+/// Sets the device's MTU, for a switch that cuts super-packets to it.
+pub fn set_mtu(name: &str, mtu: u32) -> Result<(), Error> {
+    let mut request = IfRequest::new(name)?;
+    request.raw.ifr_ifru.ifru_mtu = i32::try_from(mtu).unwrap_or(MTU).min(MTU);
+    // SAFETY: reads name and MTU of the ifreq.
+    unsafe { request.call(libc::SIOCSIFMTU, "setting the MTU of") }
+}
+
 /// Removes the device; true if it was there. Queues still open elsewhere keep it alive until they
 /// are closed.
 pub fn remove(name: &str) -> Result<bool, Error> {

@@ -48,7 +48,7 @@ pub async fn sections(client: &Client) -> Vec<Section> {
     vec![
         section,
         datapath(&status),
-        endpoints(&status.endpoints),
+        endpoints(&status),
         counters(&status),
         node::section(&interfaces, &status.datapath.tap),
     ]
@@ -105,8 +105,15 @@ fn datapath(status: &Status) -> Section {
                     section.add("tap", Outcome::Fail, text, &hint);
                 }
             }
-            tap_features(&mut section, &path.tap);
+            if path.bridge.is_none() {
+                tap_features(&mut section, &path.tap);
+            }
         }
+    }
+    if let Some(bridge) = &path.bridge {
+        // That its flows are there the agent itself looks after; see its warnings.
+        section.ok("bridge", format!("the data path is bridge {bridge}"));
+        return section;
     }
     match bpf::pins(Path::new(&path.pin_dir)) {
         Ok(Pins::Ours) => section.ok("pins", format!("maps are pinned in {}", path.pin_dir)),
@@ -148,11 +155,15 @@ fn tap_features(section: &mut Section, tap: &str) {
     }
 }
 
-fn endpoints(endpoints: &[EndpointStatus]) -> Section {
+fn endpoints(status: &Status) -> Section {
+    let endpoints: &[EndpointStatus] = &status.endpoints;
     let mut section = Section::new("Endpoints");
     for endpoint in endpoints {
         let text = format!("{} at {}", endpoint.name, endpoint.interface);
         match endpoint.state {
+            EndpointState::Attached if status.datapath.bridge.is_some() => {
+                section.ok("endpoint", format!("{text}: a port of the bridge"));
+            }
             EndpointState::Attached => hooks(&mut section, &endpoint.interface, &text),
             EndpointState::Waiting => section.add(
                 "endpoint",

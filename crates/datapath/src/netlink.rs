@@ -20,8 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const HEADER: usize = 16;
 /// Receives any message of a dump: the kernel makes none larger than 32 KiB for such a buffer.
 const BUFFER: usize = 64 * 1024;
-/// `NLM_F_REQUEST`, and `NLM_F_DUMP`.
+/// `NLM_F_REQUEST`, `NLM_F_ACK` and `NLM_F_DUMP`.
 const REQUEST: u16 = 0x001;
+const ACK: u16 = 0x004;
 const DUMP: u16 = 0x300;
 /// `NLM_F_DUMP_INTR`: something changed meanwhile.
 const INTERRUPTED: u16 = 0x10;
@@ -78,11 +79,17 @@ impl Socket {
         Ok(found)
     }
 
-    /// The first answer to a single question.
-    pub fn ask(&mut self, kind: u16, body: &[u8]) -> io::Result<Vec<u8>> {
-        self.send(kind, REQUEST, body)?;
+    /// A single question, or a request that something be changed: the messages of the answer, of which
+    /// there are none if there is nothing to say but that it was done.
+    pub fn ask(&mut self, kind: u16, body: &[u8]) -> io::Result<Vec<Message>> {
+        self.send(kind, REQUEST | ACK, body)?;
         let mut answer = Vec::new();
-        self.receive(|_, _, body| answer = body.to_vec())?;
+        while self.receive(|kind, _, body| {
+            answer.push(Message {
+                kind,
+                payload: body.to_vec(),
+            });
+        })? {}
         Ok(answer)
     }
 
@@ -234,8 +241,7 @@ pub fn ask(family: Family, kind: u16, dump: bool, body: &[u8]) -> io::Result<Vec
     if dump {
         return socket.dump(kind, body, message);
     }
-    let payload = socket.ask(kind, body)?;
-    Ok(vec![Message { kind, payload }])
+    socket.ask(kind, body)
 }
 
 /// The value of one attribute.

@@ -154,7 +154,10 @@ pub fn netns_number(
     let mut body = vec![0; 4]; // struct rtgenmsg, padded
     tollgate_datapath::netlink::push(&mut body, NETNSA_FD, &fd.as_raw_fd().to_ne_bytes());
     let answer = socket.ask(RTM_GETNSID, &body)?;
-    let number = attributes_after(&answer, 4).find(|(kind, _)| *kind == NETNSA_NSID);
+    let number = answer
+        .iter()
+        .flat_map(|message| attributes_after(&message.payload, 4))
+        .find(|(kind, _)| *kind == NETNSA_NSID);
     // NETNSA_NSID_NOT_ASSIGNED is -1.
     Ok(number
         .map(|(_, value)| u32_of(value))

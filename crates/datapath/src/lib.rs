@@ -1,4 +1,4 @@
-//! What touches the kernel: the TAP, the eBPF programs and their maps, links and their offload
+//! What touches the kernel: the TAP, packet sockets, the eBPF programs and their maps, links and their offload
 //! features, capabilities.
 //!
 //! The only crate that may use `unsafe`; every block says why it is sound. Whatever names a network
@@ -12,6 +12,7 @@ mod bpffs;
 pub mod caps;
 pub mod closed;
 pub mod counters;
+pub mod detour;
 pub mod endpoints;
 mod error;
 pub mod ethtool;
@@ -22,6 +23,7 @@ mod ifreq;
 pub mod links;
 pub mod netlink;
 pub mod netns;
+pub mod packet;
 pub mod peer;
 pub mod probe;
 mod qdisc;

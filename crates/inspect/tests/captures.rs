@@ -160,6 +160,22 @@ fn the_form_of_a_file_does_not_matter() {
 }
 
 #[test]
+fn several_interfaces_and_the_true_length_are_written() {
+    let names = ["pod", "in"];
+    let mut writer = PcapngWriter::of_interfaces(Vec::new(), &names).unwrap();
+    let time = Duration::from_millis(1);
+    writer.packet(1, time, b"begin", 9000).unwrap();
+    writer.packet(0, time, b"all", 3).unwrap();
+    let file = writer.finish().unwrap();
+    let found = |what: &[u8]| file.windows(what.len()).any(|w| w == what);
+    assert!(found(b"\x02\x00\x03\x00pod\x00") && found(b"\x02\x00\x02\x00in\x00\x00"));
+    assert!(found(&[1, 0, 0, 0]) && found(&9000u32.to_le_bytes()));
+    let packets = whole(&file);
+    let read: Vec<_> = packets.iter().map(|p| (&p.data[..], p.whole)).collect();
+    assert_eq!(read, [(&b"begin"[..], false), (b"all", true)]);
+}
+
+#[test]
 fn interfaces_and_sections_have_their_own_clocks() {
     // 10^-3, 2^-10, and an hour added.
     let milli = interface(101, &[0, 9, 0, 1, 3, 0, 0, 0, 0, 0, 0, 0]);

@@ -15,7 +15,7 @@
 
 mod cases;
 mod measure;
-mod policies;
+pub(crate) mod policies;
 
 use std::path::PathBuf;
 use std::time::Duration;

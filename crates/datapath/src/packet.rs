@@ -38,6 +38,8 @@ pub struct Options {
     pub vnet_header: bool,
     /// Frames that the node itself sends by the interface are received too.
     pub outgoing: bool,
+    /// Nothing is received: the socket is only sent by.
+    pub send_only: bool,
     /// Bytes that may wait for the reader; 0: the system's default (`net.core.rmem_default`). The
     /// kernel counts a frame with its bookkeeping, at least some 700 bytes each.
     pub receive_buffer: u32,
@@ -133,7 +135,7 @@ impl PacketSocket {
         let socket = Self { fd };
         socket.configure(ifname, options)?;
         socket
-            .bind(ifindex)
+            .bind(ifindex, options.send_only)
             .map_err(Error::os("binding a packet socket to", ifname))?;
         Ok(socket)
     }
@@ -177,11 +179,13 @@ impl PacketSocket {
         Ok(())
     }
 
-    fn bind(&self, ifindex: u32) -> io::Result<()> {
+    fn bind(&self, ifindex: u32, send_only: bool) -> io::Result<()> {
+        // Protocol 0 receives nothing.
+        let protocol = if send_only { 0 } else { libc::ETH_P_ALL as u16 };
         // SAFETY: `sockaddr_ll` is integers and an array; all zero is a value of it.
         let mut addr: libc::sockaddr_ll = unsafe { mem::zeroed() };
         addr.sll_family = libc::AF_PACKET as libc::c_ushort;
-        addr.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        addr.sll_protocol = protocol.to_be();
         addr.sll_ifindex = ifindex as libc::c_int;
         // SAFETY: the kernel reads the address, which lives for the call and has this size.
         let status = unsafe {

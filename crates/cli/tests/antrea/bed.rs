@@ -252,20 +252,31 @@ impl Bed {
                  ofport_request={port} mtu_request={MTU} "
             )
         };
+        // The agent keeps with each port whose it is.
+        let known = |name: &str, pod: &Local| {
+            let [v4, v6] = pod.addresses;
+            format!(
+                "-- set port {name} external_ids:attached-mac=\\\"{}\\\" \
+                 external_ids:ip-address=\\\"{v4},{v6}\\\" ",
+                pod.mac
+            )
+        };
         self.vsctl(&format!(
             "add-br br-phy -- set bridge br-phy datapath_type={datapath} other-config:hwaddr=\\\"{NODE_MAC}\\\" \
              -- add-port br-phy up0 \
              -- add-br br-int -- set bridge br-int datapath_type={datapath} fail_mode=secure \
              -- add-port br-int tun0 -- set interface tun0 type=vxlan options:remote_ip=flow \
              ofport_request={TUNNEL} {}-- set interface antrea-gw0 mac=\\\"{}\\\" {}{}\
-             -- add-port br-int podc -- set interface podc ofport_request={} \
-             -- add-port br-int pods -- set interface pods ofport_request={}",
+             -- add-port br-int podc -- set interface podc ofport_request={} {}\
+             -- add-port br-int pods -- set interface pods ofport_request={} {}",
             internal("antrea-gw0", GATEWAY.port),
             GATEWAY.mac,
             internal("antrea-l7-tap0", TAP0),
             internal("antrea-l7-tap1", TAP1),
             PODS[CLIENT].port,
+            known("podc", &PODS[CLIENT]),
             PODS[SERVER].port,
+            known("pods", &PODS[SERVER]),
         ));
         // OpenFlow 1.0: later versions have no such flag.
         for port in ["antrea-l7-tap0", "antrea-l7-tap1", "tun0"] {

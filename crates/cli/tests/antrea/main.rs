@@ -10,7 +10,9 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod agent;
 mod bed;
+mod cases;
 mod net;
 mod pipeline;
 mod walk;

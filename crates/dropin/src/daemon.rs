@@ -75,6 +75,10 @@ pub fn suricata(arguments: &[String]) -> ExitCode {
 fn read(args: &Args) -> Result<Config, String> {
     let config = Config::read(&args.config, &args.log_dir, &args.set);
     let mut config = config.map_err(|error| error.to_string())?;
+    if config.tenants {
+        // What a distribution's file names here was never meant for this.
+        config.rule_files.clear();
+    }
     if !args.rules_only.is_empty() {
         config.rule_files.clone_from(&args.rules_only);
     }

@@ -22,7 +22,7 @@ use tollgate_engine::limits::Limits;
 use tollgate_steer::{Fate, FlowCache};
 use tollgate_wire::packet::{self, Layout, icmp_quoted};
 use tollgate_wire::tag::{Direction, Tag};
-use tollgate_wire::vnet::VNET_HDR_LEN;
+use tollgate_wire::vnet::{VNET_HDR_LEN, VnetHdr};
 
 use crate::board::Board;
 use crate::config::{Midstream, Own, Pair};
@@ -269,6 +269,9 @@ impl Worker {
         let Some(frame) = for_engine(&received, buffer) else {
             return;
         };
+        if VnetHdr::parse(frame).is_ok_and(|header| header.is_gso()) {
+            self.counters.super_packets.inc();
+        }
         let parsed = packet::parse(frame.get(VNET_HDR_LEN..).unwrap_or_default());
         let eth = match parsed {
             Ok(packet::Packet::Ip(layout)) => return self.ip(&layout, frame),

@@ -8,6 +8,7 @@
 //!
 //! [`BlindEngine`] is such an engine, for other uses.
 
+mod bed;
 mod engine;
 mod helper;
 mod measure;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub use bed::EngineBed;
 pub use engine::BlindEngine;
 pub use path::{ENGINE_PORTS, GATEWAY_IF, VLAN};
 pub use stage::Stage;

@@ -15,27 +15,8 @@ pub const LOG_DIR: &str = "/var/log/antrea/networkpolicy/l7engine";
 const CONFIG: &str = "/etc/suricata/suricata.yaml";
 pub const SOCKET: &str = "/var/run/suricata/suricata-command.socket";
 
-/// The base configuration: sections as a distribution's package has them, which those of the agent
-/// replace.
-const STOCK: &str = "%YAML 1.1
----
-suricata-version: \"7.0\"
-default-log-dir: /var/log/suricata/
-outputs:
-  - fast:
-      enabled: yes
-      filename: fast.log
-  - eve-log:
-      enabled: yes
-      filetype: regular
-      filename: eve.json
-      types: [alert, anomaly]
-af-packet:
-  - interface: eth0
-    cluster-id: 99
-unix-command:
-  enabled: auto
-";
+/// The base configuration, as it is shipped; the agent adds a line to it.
+const SHIPPED: &str = include_str!("../../../../packaging/antrea/suricata.yaml");
 
 /// What the agent adds, but for the order of keys that nobody reads.
 const ADDED: &str = "%YAML 1.1
@@ -153,7 +134,7 @@ impl Agent {
             std::os::unix::fs::symlink(TOLLGATE, bin.join(name)).unwrap();
         }
         let agent = Self { bed, container };
-        agent.write(CONFIG, STOCK);
+        agent.write(CONFIG, SHIPPED);
         agent
     }
 
@@ -165,7 +146,7 @@ impl Agent {
     }
 
     /// A command in the container.
-    fn inside(&self, cmd: Cmd) -> Cmd {
+    pub fn inside(&self, cmd: Cmd) -> Cmd {
         let path = std::env::var("PATH").unwrap_or_default();
         let bin = self.path("bin");
         let enter = Cmd::new("nsenter").arg(format!("--mount=/proc/{}/ns/mnt", self.container));
@@ -278,6 +259,16 @@ impl Agent {
         text.lines()
             .map(|l| serde_json::from_str(l).unwrap())
             .collect()
+    }
+
+    /// Mounts the directory of the engine's socket into another root; where the socket is there.
+    pub fn mount_socket(&self, root: &Path) {
+        let line = format!(
+            "mkdir -p {0}/run/suricata && mount --bind /run/suricata {0}/run/suricata",
+            root.display()
+        );
+        let output = self.contained(&line);
+        assert!(output.status.success(), "{}", output.stderr);
     }
 
     /// Processes of the container, but for that which holds it.

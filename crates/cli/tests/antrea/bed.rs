@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tollgate_lab::run::{Cmd, Output};
@@ -14,9 +13,6 @@ use crate::pipeline::{self, Family, Local, Match, Ports, VIRTUAL_MAC};
 pub const SOON: Duration = Duration::from_secs(20);
 /// Pause between two looks at a condition.
 const POLL: Duration = Duration::from_millis(20);
-
-/// Beds at a time: each has a switch of its own, and user space forwards its packets.
-static TURN: Mutex<()> = Mutex::new(());
 
 /// MTU of pods, gateway and engine's ports: the tunnel's header fits into the wire's 1500.
 pub const MTU: usize = 1450;
@@ -81,7 +77,6 @@ pub struct Bed {
     dir: tempfile::TempDir,
     pub ports: Ports,
     processes: Vec<Child>,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Bed {
@@ -91,7 +86,6 @@ impl Bed {
             rustix::process::geteuid().is_root(),
             "these tests need root"
         );
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let ports = Ports {
             gateway: GATEWAY,
             pods: PODS.into(),
@@ -105,7 +99,6 @@ impl Bed {
             dir: tempfile::tempdir().unwrap(),
             ports,
             processes: Vec::new(),
-            _turn: turn,
         };
         bed.clear();
         bed.places();

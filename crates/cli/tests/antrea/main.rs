@@ -13,6 +13,9 @@
 mod agent;
 mod bed;
 mod cases;
+mod life;
+mod more;
 mod net;
 mod pipeline;
+mod stock;
 mod walk;

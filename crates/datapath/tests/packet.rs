@@ -63,6 +63,7 @@ impl Drop for Pair {
 const PLAIN: Options = Options {
     vnet_header: false,
     outgoing: false,
+    send_only: false,
     receive_buffer: 0,
 };
 const WITH_HEADER: Options = Options {
@@ -218,4 +219,28 @@ fn with_the_header_a_tagged_super_packet_goes_on_as_it_was() {
         );
         socket.send(whole).unwrap();
     }
+}
+
+#[test]
+fn a_socket_that_only_sends_receives_nothing() {
+    let pair = Pair::new("sendonly");
+    let only = Options {
+        send_only: true,
+        ..PLAIN
+    };
+    let (sender, receiver) = (pair.open("va", only), pair.open("vb", PLAIN));
+    // Towards it first: by the time the other frame has come, this one would have.
+    receiver.send(&frame(50)).unwrap();
+    sender.send(&frame(40)).unwrap();
+    let mut buffer = vec![0; ROOM];
+    let mut fds = [PollFd::new(&receiver, PollFlags::IN)];
+    let time = Timespec {
+        tv_sec: 10,
+        tv_nsec: 0,
+    };
+    assert_eq!(poll(&mut fds, Some(&time)), Ok(1));
+    let received = receiver.receive(&mut buffer).unwrap();
+    assert_eq!(buffer[..received.len], frame(40));
+    let error = sender.receive(&mut buffer).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
 }

@@ -88,7 +88,8 @@ pub struct Board {
     epoch: AtomicU64,
     flows: Vec<AtomicU32>,
     wakers: Vec<OwnedFd>,
-    taken: Mutex<Vec<u64>>,
+    /// What each packet thread judges by; none: it does not run.
+    taken: Mutex<Vec<Option<u64>>>,
     all_taken: Condvar,
 }
 
@@ -110,7 +111,7 @@ impl Board {
             epoch: AtomicU64::new(0),
             flows: (0..=EndpointId::MAX).map(|_| AtomicU32::new(0)).collect(),
             wakers: wakers?,
-            taken: Mutex::new(vec![0; threads]),
+            taken: Mutex::new(vec![None; threads]),
             all_taken: Condvar::new(),
         })
     }
@@ -132,8 +133,11 @@ impl Board {
 
     /// A packet thread judges by this epoch now.
     pub fn take(&self, thread: usize, epoch: u64) {
-        let mut taken = lock(&self.taken);
-        if let Some(place) = taken.get_mut(thread) {
+        self.set_taken(thread, Some(epoch));
+    }
+
+    fn set_taken(&self, thread: usize, epoch: Option<u64>) {
+        if let Some(place) = lock(&self.taken).get_mut(thread) {
             *place = epoch;
         }
         self.all_taken.notify_all();
@@ -141,7 +145,7 @@ impl Board {
 
     /// A packet thread will judge no more.
     pub fn leave(&self, thread: usize) {
-        self.take(thread, u64::MAX);
+        self.set_taken(thread, None);
     }
 
     /// A connection of an endpoint was opened.
@@ -292,12 +296,23 @@ impl Board {
         }
     }
 
+    /// Waits until every packet thread runs. Until then nobody waits for them: they judge their first
+    /// packet by what is in force then.
+    ///
+    /// # Errors
+    /// One does not.
+    pub fn wait_for_threads(&self) -> Result<(), BoardError> {
+        self.wait_while(|taken| taken.is_none())
+    }
+
     fn wait_for(&self, epoch: u64) -> Result<(), BoardError> {
+        self.wait_while(|taken| taken.is_some_and(|seen| seen < epoch))
+    }
+
+    fn wait_while(&self, is_behind: impl Fn(Option<u64>) -> bool) -> Result<(), BoardError> {
         let taken = lock(&self.taken);
-        let is_behind = |taken: &mut Vec<u64>| taken.iter().any(|seen| *seen < epoch);
-        let waited = self
-            .all_taken
-            .wait_timeout_while(taken, TAKEN_WITHIN, is_behind);
+        let any = |taken: &mut Vec<Option<u64>>| taken.iter().any(|seen| is_behind(*seen));
+        let waited = self.all_taken.wait_timeout_while(taken, TAKEN_WITHIN, any);
         let (taken, result) = waited.unwrap_or_else(PoisonError::into_inner);
         drop(taken);
         if result.timed_out() {

@@ -166,6 +166,10 @@ impl Worker {
     fn work(&mut self, stop: &AtomicBool) -> Result<(), WorkerError> {
         let mut buffer = vec![0; HEADER_GROWTH + TAG_LEN + MAX_FRAME_LEN];
         let mut next_tick = now() + TICK;
+        self.take_up();
+        self.shared
+            .board
+            .take(self.index, self.parts.snapshot.epoch);
         while !stop.load(Ordering::Relaxed) {
             self.wait(next_tick.saturating_sub(now()))?;
             self.take_up();

@@ -44,7 +44,11 @@ impl Namespace {
              chain marks {{ type filter hook output priority 0; \
              ct state new ct mark set {mark}; }}\n}}\n"
         );
-        run("ip", &["netns", "exec", NAMESPACE, "nft", "-f", "-"], &rules);
+        run(
+            "ip",
+            &["netns", "exec", NAMESPACE, "nft", "-f", "-"],
+            &rules,
+        );
         namespace
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 use tollgate_lab::blind::{ENGINE_PORTS, EngineBed, VLAN};
-use tollgate_lab::lab::{Place, UpOptions};
+use tollgate_lab::lab::{Lab, Place, UpOptions};
 use tollgate_lab::run::Cmd;
 
 use crate::TOLLGATE;
@@ -67,9 +67,10 @@ multi-detect:
   selector: vlan
 ";
 
-/// A lab with a daemon that has been told nothing yet. Everything goes when it goes.
+/// A daemon that has been told nothing yet, in a lab or elsewhere. Everything goes when it goes.
 pub struct Daemon {
-    pub bed: EngineBed,
+    bed: Option<EngineBed>,
+    netns: String,
     pub dir: TempDir,
 }
 
@@ -82,15 +83,30 @@ impl Daemon {
             ..UpOptions::default()
         };
         let bed = EngineBed::up(TOLLGATE.as_ref(), &options).unwrap();
+        let netns = bed.lab.names.node.clone();
+        Self::run(Some(bed), netns, ENGINE_PORTS, own)
+    }
+
+    /// Starts the daemon between two ports of a namespace.
+    pub fn between(netns: &str, ports: [&str; 2], own: &str) -> Daemon {
+        Self::run(None, netns.to_owned(), ports, own)
+    }
+
+    fn run(bed: Option<EngineBed>, netns: String, ports: [&str; 2], own: &str) -> Daemon {
         let dir = tempfile::tempdir().unwrap();
         for name in ["suricata", "suricatasc"] {
             symlink(TOLLGATE, dir.path().join(name)).unwrap();
         }
-        let daemon = Daemon { bed, dir };
-        daemon.write_config(own);
+        let daemon = Daemon { bed, netns, dir };
+        daemon.write_config(ports, own);
         let output = daemon.run_suricata(&["-D"]);
         assert!(output.status.success(), "{output:?}");
         daemon
+    }
+
+    /// The lab that it is in.
+    pub fn lab(&self) -> &Lab {
+        &self.bed.as_ref().unwrap().lab
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -101,10 +117,8 @@ impl Daemon {
         self.path("run/suricata-command.socket")
     }
 
-    fn write_config(&self, own: &str) {
-        let added = ADDED
-            .replace("PORT0", ENGINE_PORTS[0])
-            .replace("PORT1", ENGINE_PORTS[1]);
+    fn write_config(&self, ports: [&str; 2], own: &str) {
+        let added = ADDED.replace("PORT0", ports[0]).replace("PORT1", ports[1]);
         fs::write(self.path("antrea.yaml"), added).unwrap();
         // The agent appends the line again whenever it tries again.
         let base = format!(
@@ -121,8 +135,9 @@ impl Daemon {
     /// Runs `suricata` as the agent does, in the node's namespace.
     pub fn run_suricata(&self, more: &[&str]) -> Output {
         let cmd = Command::new("nsenter")
-            .arg(format!("--net=/run/netns/{}", self.bed.lab.names.node))
+            .arg(format!("--net=/run/netns/{}", self.netns))
             .arg(self.path("suricata"))
+            .env("OVS_RUNDIR", self.path("ovs"))
             .arg("-c")
             .arg(self.path("suricata.yaml"))
             .args(["--af-packet", "-l"])
@@ -203,7 +218,7 @@ impl Daemon {
 
     /// curl in the pod; its output, or its exit code if it fails.
     pub fn curl(&self, args: &[&str]) -> Result<String, i32> {
-        let lab = &self.bed.lab;
+        let lab = self.lab();
         let cmd = Cmd::new("curl")
             .args(["-sS", "-q", "--noproxy", "*", "--cacert"])
             .arg(lab.names.ca())

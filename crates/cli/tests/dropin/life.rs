@@ -1,10 +1,14 @@
 //! The daemon's life: start, death, tenants, what others do to its files.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Child, Command};
 
 use tollgate_lab::blind::VLAN;
+use tollgate_lab::lab::Place;
 use tollgate_lab::names::Family;
+use tollgate_lab::run::Cmd;
 
 use crate::bed::{Daemon, eventually};
 
@@ -91,7 +95,7 @@ fn tenants_come_change_and_go() {
 fn a_number_that_is_used_again_does_not_judge_old_connections() {
     let daemon = Daemon::start("di-recycle", "");
     daemon.register(VLAN, &[API]);
-    let lab = &daemon.bed.lab;
+    let lab = daemon.lab();
     let address = Family::V4.outside();
     // A client that asks twice over one connection; what it asks second is told it in a file.
     let (gate, answers) = (daemon.path("gate"), daemon.path("answers"));
@@ -104,12 +108,9 @@ fn a_number_that_is_used_again_does_not_judge_old_connections() {
         answers = answers.display(),
         gate = gate.display(),
     );
-    let python = tollgate_lab::run::Cmd::new("python3").args(["-c", &script]);
+    let python = Cmd::new("python3").args(["-c", &script]);
     let log = daemon.path("client.log");
-    let mut client = lab
-        .at(tollgate_lab::lab::Place::Pod, python)
-        .spawn(&log)
-        .unwrap();
+    let mut client = lab.at(Place::Pod, python).spawn(&log).unwrap();
     let answered = || fs::read_to_string(&answers).unwrap_or_default();
     eventually("the first answer", || answered() == "200\n");
     daemon.ok(
@@ -129,6 +130,61 @@ fn a_number_that_is_used_again_does_not_judge_old_connections() {
     assert_eq!(daemon.get("/v2/status").unwrap(), "403");
 }
 
+/// Asks for what is forbidden, over and over, until a file is there; each status is a line.
+fn probe_the_forbidden(daemon: &Daemon, done: &Path, seen: &Path) -> Child {
+    let script = format!(
+        "import http.client, os\nout = open('{seen}', 'w', buffering=1)\n\
+         while not os.path.exists('{done}'):\n try:\n  \
+         c = http.client.HTTPConnection('{address}', 80, timeout=0.05)\n  \
+         c.request('GET', '/v1/status')\n  print(c.getresponse().status, file=out)\n \
+         except OSError:\n  print('failed', file=out)\n",
+        seen = seen.display(),
+        done = done.display(),
+        address = Family::V4.outside(),
+    );
+    let python = Cmd::new("python3").args(["-c", &script]);
+    let log = daemon.path("prober.log");
+    daemon.lab().at(Place::Pod, python).spawn(&log).unwrap()
+}
+
+#[test]
+fn connections_that_outlive_their_engine_are_reset_at_once() {
+    for (own, expected) in [
+        ("", "200\nreset\n"),
+        ("tollgate:\n  midstream: pass\n", "200\n200\n"),
+    ] {
+        let daemon = Daemon::start("di-midstream", own);
+        daemon.register(VLAN, &[API]);
+        let (gate, answers) = (daemon.path("gate"), daemon.path("answers"));
+        let script = format!(
+            "import http.client, os, time\nout = open('{answers}', 'w', buffering=1)\n\
+             c = http.client.HTTPConnection('{address}', 80, timeout=20)\n\
+             def ask():\n c.request('GET', '/v2/status')\n r = c.getresponse()\n r.read()\n \
+             print(r.status, file=out)\n\
+             ask()\nwhile not os.path.exists('{gate}'): time.sleep(0.01)\n\
+             try:\n ask()\nexcept ConnectionResetError:\n print('reset', file=out)\n",
+            answers = answers.display(),
+            gate = gate.display(),
+            address = Family::V4.outside(),
+        );
+        let python = Cmd::new("python3").args(["-c", &script]);
+        let lab = daemon.lab();
+        let log = daemon.path("client.log");
+        let mut client = lab.at(Place::Pod, python).spawn(&log).unwrap();
+        let answered = || fs::read_to_string(&answers).unwrap_or_default();
+        eventually("the first answer", || answered() == "200\n");
+        let old = engine(&daemon).unwrap();
+        let killed = Command::new("kill").args(["-9", &old.to_string()]).status();
+        assert!(killed.unwrap().success());
+        eventually("another engine", || {
+            engine(&daemon).is_some_and(|new| new != old) && daemon.is_listening()
+        });
+        fs::write(&gate, "").unwrap();
+        client.wait().unwrap();
+        assert_eq!(answered(), expected);
+    }
+}
+
 #[test]
 fn an_engine_that_dies_is_started_again_with_its_tenants() {
     let daemon = Daemon::start("di-death", "");
@@ -136,7 +192,9 @@ fn an_engine_that_dies_is_started_again_with_its_tenants() {
     let rules = daemon.path(&format!("antrea-l7-networkpolicy-{VLAN}.rules"));
     // What is in force is what was read, whatever became of the file.
     fs::write(&rules, "").unwrap();
-    for _ in 0..3 {
+    let (done, seen) = (daemon.path("done"), daemon.path("seen"));
+    let mut prober = probe_the_forbidden(&daemon, &done, &seen);
+    for _ in 0..5 {
         let old = engine(&daemon).unwrap();
         let killed = Command::new("kill").args(["-9", &old.to_string()]).status();
         assert!(killed.unwrap().success());
@@ -151,6 +209,13 @@ fn an_engine_that_dies_is_started_again_with_its_tenants() {
         "{}",
         daemon.log()
     );
+    fs::write(&done, "").unwrap();
+    prober.wait().unwrap();
+    // Between death and tenants nothing passed that may not.
+    let seen = fs::read_to_string(&seen).unwrap();
+    let statuses: BTreeSet<&str> = seen.lines().filter(|line| *line != "failed").collect();
+    assert_eq!(statuses, BTreeSet::from(["403"]), "{seen}");
+    assert!(seen.lines().count() > 10, "{seen}");
     // A second daemon is refused, and the first does not mind.
     let second = daemon.run_suricata(&["-D"]);
     assert_eq!(second.status.code(), Some(1));
@@ -241,4 +306,43 @@ impl Daemon {
     fn is_listening(&self) -> bool {
         std::os::unix::net::UnixStream::connect(self.socket()).is_ok()
     }
+}
+
+#[test]
+fn one_file_may_have_the_rules_of_all_vlans() {
+    let daemon = Daemon::start("di-onefile", "");
+    daemon.ok("shutdown", "Closing Suricata");
+    eventually("the end", || !daemon.path("pid").exists());
+    let file = daemon.path("all.rules");
+    let write = |path: &str| {
+        let text = format!(
+            "alert ip any any -> any any (msg: \"bit\"; vlan.id: {VLAN}; flowbits: set, vlan{VLAN}; \
+             noalert; sid: 1;)\n\
+             reject ip any any -> any any (msg: \"Reject by all\"; flow: to_server, established; \
+             flowbits: isset, vlan{VLAN}; sid: 2;)\n\
+             pass http any any -> any any (msg: \"Allow\"; flowbits: isset, vlan{VLAN}; \
+             http.uri; content:\"{path}\"; startswith; sid: 3;)\n"
+        );
+        fs::write(&file, text).unwrap();
+    };
+    let more = ["-D", "--set", "multi-detect.enabled=no", "-S"];
+    let more = [&more[..], &[file.to_str().unwrap()]].concat();
+    // A rule that is not understood: it does not start, and says where.
+    fs::write(&file, "pass dns any any -> any any (sid: 1;)\n").unwrap();
+    let refused = daemon.run_suricata(&more);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("line 1"), "{said}");
+    write("/v2/");
+    let output = daemon.run_suricata(&more);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(daemon.get("/v2/status").unwrap(), "200");
+    assert_eq!(daemon.get("/v1/status").unwrap(), "403");
+    write("/v1/");
+    daemon.ok("ruleset-reload-rules", "done");
+    assert_eq!(daemon.get("/v1/status").unwrap(), "200");
+    assert_eq!(daemon.get("/v2/status").unwrap(), "403");
+    fs::write(&file, "nonsense\n").unwrap();
+    daemon.nok("ruleset-reload-rules", "reload failed");
+    assert_eq!(daemon.get("/v1/status").unwrap(), "200");
 }

@@ -11,6 +11,7 @@
 
 mod bed;
 mod life;
+mod raw;
 mod traffic;
 
 /// The binary under test.

@@ -35,7 +35,7 @@ impl Daemon {
     fn checksum_errors(&self) -> u64 {
         let at = |place| {
             let cmd = Cmd::line("cat /proc/net/snmp /proc/net/snmp6");
-            let output = self.bed.lab.at(place, cmd).run().unwrap();
+            let output = self.lab().at(place, cmd).run().unwrap();
             stats::checksum_errors(&output.stdout).unwrap()
         };
         at(Place::Pod) + at(Place::Out)
@@ -91,7 +91,7 @@ fn requests_and_hellos_are_judged_one_by_one() {
 fn what_is_no_http_is_reset_at_both_ends() {
     let daemon = Daemon::start("di-reset", "");
     daemon.register(VLAN, &[API]);
-    let lab = &daemon.bed.lab;
+    let lab = daemon.lab();
     for family in FAMILIES {
         let address = family.outside();
         // Bytes that no protocol begins with: a client that only listens afterwards sees the reset.
@@ -120,7 +120,7 @@ fn what_is_no_http_is_reset_at_both_ends() {
 fn large_transfers_keep_every_byte_and_every_offload() {
     let daemon = Daemon::start("di-bulk", "");
     daemon.register(VLAN, &[API, UPLOAD, SNI]);
-    let lab = &daemon.bed.lab;
+    let lab = daemon.lab();
     let file = lab.names.dir().join("received.bin");
     let path = file.display().to_string();
     let hash = || {

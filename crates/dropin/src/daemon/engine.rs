@@ -82,6 +82,16 @@ pub(super) fn run(config: Config, args: &Args) -> Result<(), String> {
     let (ended, end) = channel();
     let stop = Arc::new(AtomicBool::new(false));
     on_signal(&ended)?;
+    // Before the first packet is read: what a dead engine judged by is what this one does.
+    let asked = ended.clone();
+    let commands = Commands::new(Parts {
+        board: Arc::clone(&shared.board),
+        rule_files: config.rule_files.clone(),
+        socket: config.socket.clone(),
+        ports: ports.into_iter().collect(),
+        counters: Arc::clone(&shared.counters),
+        shutdown: Box::new(move || drop(asked.send(End::Asked))),
+    })?;
     let mut threads = Vec::new();
     for worker in workers {
         let (stop, ended) = (Arc::clone(&stop), ended.clone());
@@ -94,15 +104,8 @@ pub(super) fn run(config: Config, args: &Args) -> Result<(), String> {
         let builder = thread::Builder::new().name("packets".to_owned());
         threads.push(builder.spawn(run).map_err(thread)?);
     }
-    let asked = ended.clone();
-    let commands = Commands::new(Parts {
-        board: Arc::clone(&shared.board),
-        rule_files: config.rule_files.clone(),
-        socket: config.socket.clone(),
-        ports: ports.into_iter().collect(),
-        counters: Arc::clone(&shared.counters),
-        shutdown: Box::new(move || drop(asked.send(End::Asked))),
-    })?;
+    let running = shared.board.wait_for_threads();
+    running.map_err(|error| error.to_string())?;
     let server = Server::bind(&config.socket);
     let server = server.map_err(|error| format!("{}: {error}", config.socket.display()))?;
     let server = Arc::new(server);

@@ -236,8 +236,11 @@ fn large_upload_through_the_tunnel() {
         assert_eq!(agent.run(Place::Out, &line), format!("got {LARGE}"));
     }
     let (_, counters) = agent.ask("dump-counters");
-    let from = &counters["antrea-l7-tap0"];
-    let super_packets = from["super_packets"].as_u64().unwrap();
-    assert_eq!(super_packets > 0, kernel_datapath(), "{counters}");
-    assert_eq!(counters["antrea-l7-tap1"]["send_errors"], 0, "{counters}");
+    let ports = &counters["capture"];
+    let super_packets = ports["antrea-l7-tap0"]["super_packets"].as_u64();
+    assert_eq!(super_packets.unwrap() > 0, kernel_datapath(), "{counters}");
+    for counter in ["send_errors", "truncated"] {
+        assert_eq!(ports["antrea-l7-tap0"][counter], 0, "{counters}");
+        assert_eq!(ports["antrea-l7-tap1"][counter], 0, "{counters}");
+    }
 }

@@ -18,7 +18,7 @@ use tollgate_policy::EndpointPolicy;
 use tollgate_wire::tag::EndpointId;
 
 use crate::policy::{PolicyError, endpoint_policy};
-use crate::tenants::{Otherwise, Tenants, VlanRules};
+use crate::tenants::{FileRules, Otherwise, Tenants, VlanRules};
 
 /// How long a command waits until every packet thread judges by what it changed.
 const TAKEN_WITHIN: Duration = Duration::from_secs(2);
@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub by_vlan: HashMap<u16, EndpointId>,
     /// All endpoints.
     pub endpoints: HashMap<EndpointId, Endpoint>,
+    /// What is in another VLAN is refused.
+    pub refuses_others: bool,
 }
 
 /// Why something could not be put in force.
@@ -172,12 +174,9 @@ impl Board {
     ///
     /// # Errors
     /// See [`BoardError`].
-    pub fn put(
-        &self,
-        tenants: &Tenants,
-        file: &BTreeMap<u16, Arc<VlanRules>>,
-    ) -> Result<(), BoardError> {
+    pub fn put(&self, tenants: &Tenants, file: &FileRules) -> Result<(), BoardError> {
         let mut wanted: BTreeMap<u16, (Option<u32>, Arc<VlanRules>)> = file
+            .vlans
             .iter()
             .map(|(&vlan, rules)| (vlan, (None, Arc::clone(rules))))
             .collect();
@@ -186,12 +185,24 @@ impl Board {
         }
         let mut state = lock(&self.state);
         let changed = changed(&state, &wanted)?;
-        if changed.is_empty() && state.current.len() == wanted.len() {
+        let others = state.snapshot.refuses_others == file.refuses_others;
+        if changed.is_empty() && others && state.current.len() == wanted.len() {
             return Ok(());
         }
         self.forget_unused(&mut state);
-        let gone: Vec<u16> = state.current.keys().copied().collect();
-        for vlan in gone.into_iter().filter(|vlan| !wanted.contains_key(vlan)) {
+        let is_gone = |(vlan, bound): &(&u16, &Bound)| {
+            let stays = wanted.get(vlan).is_some_and(|(tenant, rules)| {
+                bound.tenant == *tenant && owner(&bound.rules) == owner(rules)
+            });
+            !stays
+        };
+        let gone: Vec<u16> = state
+            .current
+            .iter()
+            .filter(is_gone)
+            .map(|(vlan, _)| *vlan)
+            .collect();
+        for vlan in gone {
             if let Some(bound) = state.current.remove(&vlan) {
                 state.retired.push((vlan, bound));
             }
@@ -202,7 +213,7 @@ impl Board {
             };
             self.bind(&mut state, vlan, tenant, rules, policy)?;
         }
-        let epoch = self.publish(&mut state);
+        let epoch = self.publish(&mut state, file.refuses_others);
         drop(state);
         self.wake();
         self.wait_for(epoch)
@@ -257,7 +268,7 @@ impl Board {
             .ok_or(BoardError::NoNumber(vlan))
     }
 
-    fn publish(&self, state: &mut State) -> u64 {
+    fn publish(&self, state: &mut State, refuses_others: bool) -> u64 {
         let epoch = state.snapshot.epoch + 1;
         let mut by_id = vec![None; usize::from(EndpointId::MAX) + 1];
         let mut endpoints = HashMap::new();
@@ -283,6 +294,7 @@ impl Board {
             }),
             by_vlan: by_vlan.map(|(vlan, bound)| (*vlan, bound.id)).collect(),
             endpoints,
+            refuses_others,
         });
         self.epoch.store(epoch, Ordering::Release);
         epoch
@@ -320,6 +332,12 @@ impl Board {
         }
         Ok(())
     }
+}
+
+/// Whose rules they are: the message names the policy. A VLAN whose rules become another policy's
+/// from one reading of a file to the next has gone and come again.
+fn owner(rules: &VlanRules) -> Option<&str> {
+    rules.otherwise.as_ref().map(|rule| rule.msg.as_str())
 }
 
 /// The VLANs that are new or judged by something else than before, with what they are judged by.

@@ -18,7 +18,7 @@ use crate::log;
 use crate::policy::endpoint_policy;
 use crate::rules::{self, FILE_BYTES_MAX};
 use crate::state::{self, Saved, TenantFile};
-use crate::tenants::{TenantError, Tenants, VlanRules};
+use crate::tenants::{FileRules, TenantError, Tenants, VlanRules};
 
 /// What the commands work on.
 pub struct Commands {
@@ -38,7 +38,7 @@ struct Known {
     tenants: Tenants,
     files: BTreeMap<u32, TenantFile>,
     handlers: BTreeMap<u16, u32>,
-    for_all: BTreeMap<u16, Arc<VlanRules>>,
+    for_all: FileRules,
 }
 
 /// A failure in Suricata's words, and why.
@@ -125,7 +125,7 @@ impl Commands {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_for_all(&self) -> Result<BTreeMap<u16, Arc<VlanRules>>, String> {
+    fn read_for_all(&self) -> Result<FileRules, String> {
         let mut text = String::new();
         for path in &self.rule_files {
             match read_rule_file(path) {
@@ -138,11 +138,7 @@ impl Commands {
             text.push('\n');
         }
         let rules = rules::parse(text.as_bytes()).map_err(|error| error.to_string())?;
-        let vlans = VlanRules::of_all(&rules).map_err(|error| error.to_string())?;
-        let shared = vlans.into_iter();
-        Ok(shared
-            .map(|(vlan, rules)| (vlan, Arc::new(rules)))
-            .collect())
+        FileRules::new(&rules).map_err(|error| error.to_string())
     }
 
     /// Registers a tenant or reads its rules again, which is the same.
@@ -253,7 +249,7 @@ impl Commands {
         let tenants = known.tenants.vlans();
         let count = |rules: &VlanRules| rules.pass.len() + usize::from(rules.otherwise.is_some());
         let of_tenants: usize = tenants.values().map(|(_, rules)| count(rules)).sum();
-        let for_all: usize = known.for_all.values().map(|rules| count(rules)).sum();
+        let for_all: usize = known.for_all.vlans.values().map(|rules| count(rules)).sum();
         json!([{ "id": 0, "rules_loaded": of_tenants + for_all, "rules_failed": 0 }])
     }
 

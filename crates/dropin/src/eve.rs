@@ -125,6 +125,12 @@ pub fn alert(about: &About<'_>, verdict: &Verdict, with_packet: bool) -> Map<Str
         event.insert("app_proto".to_owned(), json!(word));
         event.insert("tx_id".to_owned(), json!(0));
     }
+    // With tenants the rule that refuses is about packets, and names no request.
+    if let (None, Some(facts)) = (about.endpoint.tenant, &verdict.l7)
+        && let Some(request) = request(about, facts)
+    {
+        event.insert("http".to_owned(), Value::Object(request));
+    }
     event.insert("direction".to_owned(), json!("to_server"));
     event.insert("flow".to_owned(), flow(about.flow));
     // Suricata has no such object; those who read its events pass over what they do not know.
@@ -185,8 +191,8 @@ fn version_word(version: u16) -> Option<&'static str> {
     })
 }
 
-/// A request passed; whose status is not known yet. `payload`: of the packet that completed its head.
-pub fn http(about: &About<'_>, facts: &L7Facts, payload: &[u8]) -> Option<Map<String, Value>> {
+/// What a request asked for.
+fn request(about: &About<'_>, facts: &L7Facts) -> Option<Map<String, Value>> {
     let L7Facts::Http {
         method,
         host,
@@ -199,7 +205,8 @@ pub fn http(about: &About<'_>, facts: &L7Facts, payload: &[u8]) -> Option<Map<St
     };
     let mut http = Map::new();
     let mut put = |name: &str, value: Value| http.insert(name.to_owned(), value);
-    put("hostname", json!(host));
+    // Brackets belong to the way addresses of IPv6 are written in front of a port.
+    put("hostname", json!(host.trim_matches(['[', ']'])));
     put("http_port", json!(about.flow.server.port()));
     put("url", json!(target));
     put("http_method", json!(method));
@@ -209,10 +216,19 @@ pub fn http(about: &About<'_>, facts: &L7Facts, payload: &[u8]) -> Option<Map<St
         HttpVersion::Http2 => "HTTP/2",
     };
     put("protocol", json!(word));
+    Some(http)
+}
+
+/// A request passed; whose status is not known yet. `payload`: of the packet that completed its head.
+pub fn http(about: &About<'_>, facts: &L7Facts, payload: &[u8]) -> Option<Map<String, Value>> {
+    let mut http = request(about, facts)?;
+    let L7Facts::Http { method, .. } = facts else {
+        return None;
+    };
     if payload.starts_with(method.as_bytes())
         && let Some(agent) = response::field(cut(payload, USER_AGENT_WITHIN), "user-agent")
     {
-        put("http_user_agent", json!(agent));
+        http.insert("http_user_agent".to_owned(), json!(agent));
     }
     let mut event = common(Kind::Http, about);
     event.insert("tx_id".to_owned(), json!(0));

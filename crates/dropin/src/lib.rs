@@ -3,11 +3,11 @@
 //! Tollgate's engine, with their offload metadata.
 //!
 //! * [`args`], [`config`]: what was asked for
-//! * [`daemon`]: the processes
+//! * [`daemon`], [`state`]: the processes, and what survives them
 //! * [`control`], [`commands`]: the command socket and its client, and what the commands do
 //! * [`rules`], [`tenants`], [`policy`], [`board`]: from rule files to what the engine judges by
 //! * [`worker`], [`flows`]: packets
-//! * [`mod@eve`]: events
+//! * [`eve`], [`counters`], [`log`]: what is told
 //! * [`conntrack`], [`pods`]: what is told to the switch, and learnt from it
 #![forbid(unsafe_code)]
 

@@ -330,7 +330,7 @@ impl Worker {
     }
 
     fn unknown(&mut self, vlan: u16, frame: &[u8]) {
-        if self.shared.own.drop_unknown {
+        if self.shared.own.drop_unknown || self.parts.snapshot.refuses_others {
             self.shared.counters.unknown_vlan_dropped.inc();
         } else {
             self.shared.counters.unknown_vlan_passed.inc();

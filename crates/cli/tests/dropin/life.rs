@@ -345,4 +345,80 @@ fn one_file_may_have_the_rules_of_all_vlans() {
     fs::write(&file, "nonsense\n").unwrap();
     daemon.nok("ruleset-reload-rules", "reload failed");
     assert_eq!(daemon.get("/v1/status").unwrap(), "200");
+    // As agents write it that need no tenants: refused in parts, and everything else as well.
+    let bit = format!("flowbits: isset,antrea_l7_{VLAN};");
+    let reject = |sid: u8, protocol: &str, options: &str| {
+        format!(
+            "reject {protocol} any any -> any any (msg: \"Reject by AntreaNetworkPolicy:ns/a\"; {bit} \
+             {options} sid: {sid};)\n"
+        )
+    };
+    let established = "flow: to_server, established;";
+    let others = format!(
+        "reject ip any any -> any any (msg: \"belongs to no rule\"; {established} \
+         flowbits: isnotset,antrea_l7; sid: 1;)\n"
+    );
+    let parts = [
+        others.clone(),
+        format!(
+            "alert ip any any -> any any (vlan.id: {VLAN}; flowbits: set,antrea_l7_{VLAN}; \
+             flowbits: set,antrea_l7; flowbits: noalert; sid: 2;)\n"
+        ),
+        reject(
+            3,
+            "ip",
+            &format!("{established} app-layer-protocol: !http;"),
+        ),
+        reject(
+            4,
+            "ip",
+            &format!("{established} app-layer-protocol: failed;"),
+        ),
+        reject(
+            5,
+            "ip",
+            &format!(
+                "flowbits: isnotset,antrea_l7_allowed; {established} flow.bytes_toserver: >65536;"
+            ),
+        ),
+        reject(
+            6,
+            "ip",
+            &format!("flowbits: isnotset,antrea_l7_allowed; {established} flow.age: >5;"),
+        ),
+        reject(7, "http1:request_headers", ""),
+        format!(
+            "pass http any any -> any any (msg: \"Allow http by AntreaNetworkPolicy:ns/a\"; {bit} \
+             flowbits: set,antrea_l7_allowed; http.uri; content:\"/v2/\"; startswith; sid: 8;)\n"
+        ),
+    ];
+    fs::write(&file, parts.concat()).unwrap();
+    daemon.ok("ruleset-reload-rules", "done");
+    let v6 = Family::V6.outside();
+    for (path, status) in [("/v1/status", "403"), ("/v2/status", "200")] {
+        assert_eq!(daemon.get(path).unwrap(), status);
+        let url = format!("http://[{v6}]{path}");
+        let got = daemon.curl(&["-g", "-o", "/dev/null", "-w", "%{http_code}", &url]);
+        assert_eq!(got.unwrap(), status);
+    }
+    // The alert names the request here; an address of IPv6 has no brackets.
+    let url_and_host = |event: &serde_json::Value| {
+        let http = &event["http"];
+        let text = |field: &str| http[field].as_str().unwrap_or_default().to_owned();
+        (text("url"), text("hostname"))
+    };
+    for (kind, path) in [("alert", "/v1/status"), ("http", "/v2/status")] {
+        eventually("events that name the request", || {
+            let events = daemon.events();
+            let of_kind = events.iter().filter(|event| event["event_type"] == kind);
+            of_kind
+                .map(url_and_host)
+                .any(|found| found == (path.to_owned(), v6.to_string()))
+        });
+    }
+    // No rule left: whatever comes belongs to none, and is refused.
+    fs::write(&file, others).unwrap();
+    daemon.ok("ruleset-reload-rules", "done");
+    let url = format!("http://{}/v2/status", Family::V4.outside());
+    assert_eq!(daemon.curl(&["--connect-timeout", "1", &url]), Err(28));
 }

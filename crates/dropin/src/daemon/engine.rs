@@ -21,7 +21,7 @@ use crate::eve::EventLog;
 use crate::log;
 use crate::pods::Pods;
 use crate::rules;
-use crate::tenants::VlanRules;
+use crate::tenants::FileRules;
 use crate::worker::{Shared, Worker, WorkerError};
 
 /// Looks at a configuration and the rule files that it names, without touching anything.
@@ -30,8 +30,8 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
         let read = || -> Result<(), String> {
             let text = fs::read(path).map_err(|error| error.to_string())?;
             let rules = rules::parse(&text).map_err(|error| error.to_string())?;
-            let vlans = VlanRules::of_all(&rules).map_err(|error| error.to_string())?;
-            for (vlan, rules) in vlans {
+            let file = FileRules::new(&rules).map_err(|error| error.to_string())?;
+            for (vlan, rules) in file.vlans {
                 let policy = crate::policy::endpoint_policy(vlan, &rules);
                 policy.map_err(|error| format!("vlan {vlan}: {error}"))?;
             }

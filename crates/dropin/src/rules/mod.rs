@@ -92,6 +92,22 @@ pub enum FlowBit {
     IsNotSet(String),
 }
 
+/// What narrows a rule down besides contents. Each is a way to say "what no pass rule has let through, as
+/// soon as that is known".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// `app-layer-protocol: !NAME`: another protocol was recognised.
+    NotProtocol(Protocol),
+    /// `app-layer-protocol: failed`: none was.
+    NoProtocol,
+    /// `flow.bytes_toserver: >N`.
+    BytesToServer(u64),
+    /// `flow.age: >N`, in seconds.
+    Age(u64),
+    /// The protocol has a hook, at which a request's head or a ClientHello is complete.
+    HeadComplete,
+}
+
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -119,6 +135,8 @@ pub struct Rule {
     pub noalert: bool,
     /// Everything that must be found; all of it.
     pub contents: Vec<Content>,
+    /// What else must be so; all of it.
+    pub conditions: Vec<Condition>,
 }
 
 /// Why a rule file was refused.
@@ -149,7 +167,9 @@ pub enum Problem {
     )]
     Action(String),
     /// A protocol that is not known here.
-    #[error("protocol {0:?} is not known here; known are ip, tcp, udp, http, http1 and tls")]
+    #[error(
+        "protocol {0:?} is not known here; known are ip, tcp, udp, http, http1, tls, http1:request_headers and tls:client_hello_done"
+    )]
     Protocol(String),
     /// Addresses or ports other than `any`.
     #[error("{0:?}: addresses and ports other than `any` are not known here")]

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::lex::{self, Keyword};
 use super::{
-    Action, Buffer, Content, FILE_BYTES_MAX, FlowBit, FlowOption, Problem, Protocol, Rule,
-    RuleError,
+    Action, Buffer, Condition, Content, FILE_BYTES_MAX, FlowBit, FlowOption, Problem, Protocol,
+    Rule, RuleError,
 };
 
 /// Highest number of a VLAN (IEEE 802.1Q).
@@ -37,7 +37,7 @@ pub fn parse(file: &[u8]) -> Result<Vec<Rule>, RuleError> {
 
 fn rule(line: usize, source: &str) -> Result<Rule, Problem> {
     let (header, options) = lex::split(source)?;
-    let (action, protocol) = read_header(header)?;
+    let (action, protocol, hook) = read_header(header)?;
     let mut draft = Draft {
         rule: Rule {
             line,
@@ -52,6 +52,7 @@ fn rule(line: usize, source: &str) -> Result<Rule, Problem> {
             flowbits: Vec::new(),
             noalert: false,
             contents: Vec::new(),
+            conditions: hook.into_iter().collect(),
         },
         buffer: None,
     };
@@ -61,7 +62,7 @@ fn rule(line: usize, source: &str) -> Result<Rule, Problem> {
     draft.finish()
 }
 
-fn read_header(header: &str) -> Result<(Action, Protocol), Problem> {
+fn read_header(header: &str) -> Result<(Action, Protocol, Option<Condition>), Problem> {
     let words: Vec<&str> = header.split_whitespace().collect();
     let [
         action,
@@ -91,6 +92,11 @@ fn read_header(header: &str) -> Result<(Action, Protocol), Problem> {
         "alert" => Action::Alert,
         other => return Err(Problem::Action(other.to_owned())),
     };
+    let (protocol, hook) = match protocol {
+        "http1:request_headers" => ("http", Some(Condition::HeadComplete)),
+        "tls:client_hello_done" => ("tls", Some(Condition::HeadComplete)),
+        plain => (plain, None),
+    };
     let protocol = match protocol {
         "ip" | "pkthdr" => Protocol::Ip,
         "tcp" => Protocol::Tcp,
@@ -99,7 +105,7 @@ fn read_header(header: &str) -> Result<(Action, Protocol), Problem> {
         "tls" => Protocol::Tls,
         other => return Err(Problem::Protocol(other.to_owned())),
     };
-    Ok((action, protocol))
+    Ok((action, protocol, hook))
 }
 
 /// A rule while its options are read.
@@ -129,6 +135,17 @@ impl Draft {
             ("startswith", None) => self.last("startswith")?.startswith = true,
             ("endswith", None) => self.last("endswith")?.endswith = true,
             ("nocase", None) => self.last("nocase")?.nocase = true,
+            ("app-layer-protocol", Some(value)) => {
+                rule.conditions.push(app_layer_protocol(value)?);
+            }
+            ("flow.bytes_toserver", Some(value)) => {
+                let bound = more_than("flow.bytes_toserver", value)?;
+                rule.conditions.push(Condition::BytesToServer(bound));
+            }
+            ("flow.age", Some(value)) => {
+                let bound = more_than("flow.age", value)?;
+                rule.conditions.push(Condition::Age(bound));
+            }
             // They say something to people, and nothing of what matches.
             ("metadata" | "reference" | "classtype" | "priority", Some(_)) => {}
             (other, _) => return Err(Problem::Option(other.to_owned())),
@@ -217,6 +234,29 @@ fn number(option: &'static str, value: &str) -> Result<u32, Problem> {
         option,
         value: value.to_owned(),
         what: "is no number",
+    })
+}
+
+fn app_layer_protocol(value: &str) -> Result<Condition, Problem> {
+    match value.trim() {
+        "!http" => Ok(Condition::NotProtocol(Protocol::Http)),
+        "!tls" => Ok(Condition::NotProtocol(Protocol::Tls)),
+        "failed" => Ok(Condition::NoProtocol),
+        _ => Err(Problem::Value {
+            option: "app-layer-protocol",
+            value: value.to_owned(),
+            what: "is not known here; known are !http, !tls and failed",
+        }),
+    }
+}
+
+fn more_than(option: &'static str, value: &str) -> Result<u64, Problem> {
+    let bound = value.trim().strip_prefix('>').map(str::trim);
+    let bound = bound.and_then(|bound| bound.parse().ok());
+    bound.ok_or_else(|| Problem::Value {
+        option,
+        value: value.to_owned(),
+        what: "is not known here; known is >NUMBER",
     })
 }
 

@@ -60,10 +60,17 @@ af-packet:
     checksum-checks: no
     copy-mode: ips
     copy-iface: antrea-l7-tap0
+";
+
+/// Rules come by tenants.
+const BY_TENANTS: &str = "\
 multi-detect:
   enabled: yes
   selector: vlan
 ";
+
+/// The file with the rules of all VLANs.
+pub const ALL_RULES: &str = "/etc/suricata/rules/antrea-l7.rules";
 
 /// The container's own file systems: `/etc` with changes of its own, and nothing in `/run` and
 /// `/var/log`. The switch's database is where it is mounted in the agent's container.
@@ -176,7 +183,17 @@ impl Agent {
     /// As at the first layer-7 rule after the agent's start: configuration, logs, the engine, its
     /// socket.
     pub fn start_engine(&self) {
-        self.write("/etc/suricata/antrea.yaml", ADDED);
+        self.start_engine_with(&format!("{ADDED}{BY_TENANTS}"));
+    }
+
+    /// The same without tenants: one file has the rules of all VLANs.
+    pub fn start_engine_with_one_file(&self) {
+        self.write(ALL_RULES, "");
+        self.start_engine_with(&format!("{ADDED}rule-files:\n  - {ALL_RULES}\n"));
+    }
+
+    fn start_engine_with(&self, added: &str) {
+        self.write("/etc/suricata/antrea.yaml", added);
         let include = format!("echo 'include: /etc/suricata/antrea.yaml' >>{CONFIG}");
         assert!(self.contained(&include).status.success());
         self.contained(&format!("mkdir -p {LOG_DIR}"));

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 
-use crate::agent::{Agent, L7, tenant_path};
+use crate::agent::{ALL_RULES, Agent, L7, tenant_path};
 use crate::bed::{Bed, Place, SERVER, pod, until};
 use crate::more::{POLICY, ingress, path};
 use crate::net::{self, End};
@@ -159,4 +159,37 @@ fn daemon_started_anew() {
     let mut tcp = connect(&agent);
     assert_eq!(net::get(&mut tcp, "/hostname").unwrap(), 200);
     assert_eq!(net::get(&mut tcp, "/clientip").unwrap(), 403);
+}
+
+/// Without tenants: one file, in which a rule with `vlan.id` sets a bit that the others ask for.
+#[test]
+fn one_file_for_all_vlans() {
+    let mut agent = Agent::new(Bed::new("file"));
+    agent.start_engine_with_one_file();
+    agent.serve(Place::Server, "server", "8080");
+    let rules = |vlan: u16, path: &str| {
+        format!(
+            "alert ip any any -> any any (msg: \"vlan\"; vlan.id: {vlan}; flowbits: set,v{vlan}; noalert; \
+             sid: {vlan}0;)\n\
+             pass http any any -> any any (msg: \"Allow\"; flowbits: isset,v{vlan}; http.uri; \
+             content:\"{path}\"; startswith; sid: {vlan}1;)\n\
+             reject ip any any -> any any (msg: \"Reject by {POLICY}\"; flow: to_server, established; \
+             flowbits: isset,v{vlan}; sid: {vlan}2;)\n"
+        )
+    };
+    agent.write(ALL_RULES, &(rules(1, "/host") + &rules(2, "/client")));
+    agent.command("reload-rules");
+    agent.add_rule(&ingress(8080), 1, 101);
+    let mut first = connect(&agent);
+    assert_eq!(net::get(&mut first, "/hostname").unwrap(), 200);
+    assert_eq!(net::get(&mut first, "/clientip").unwrap(), 403);
+    agent.delete_rule(&ingress(8080));
+    agent.add_rule(&ingress(8080), 2, 102);
+    let mut second = connect(&agent);
+    assert_eq!(net::get(&mut second, "/clientip").unwrap(), 200);
+    // The rules of one change under its connection.
+    agent.write(ALL_RULES, &(rules(1, "/host") + &rules(2, "/nothing")));
+    agent.command("reload-rules");
+    let denied = net::get(&mut second, "/clientip");
+    assert!(!matches!(denied, Ok(200)), "{denied:?}");
 }

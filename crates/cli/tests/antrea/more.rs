@@ -2,6 +2,7 @@
 //! where two features meet.
 
 use std::io::Write;
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use crate::agent::{Agent, Http, L7};
@@ -9,11 +10,15 @@ use crate::bed::{
     Bed, CLIENT, EGRESS, NODE, OUTSIDE, Place, REMOTE, SERVER, in_url, kernel_datapath, pod, until,
 };
 use crate::net::{self, End};
-use crate::pipeline::{self, CLUSTER_IP_REMOTE, FAMILIES, Match, Way};
+use crate::pipeline::{self, CLUSTER_IP_REMOTE, FAMILIES, Family, Match, Way};
 
 pub const POLICY: &str = "AntreaNetworkPolicy:test/more";
 /// A denied connection is told at once; silence would last as long.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
+/// A datagram that has not come by then does not come.
+const LOST_AFTER: Duration = Duration::from_secs(2);
+/// Datagrams sent one way.
+const DATAGRAMS: usize = 3;
 /// Bytes of an upload that is many windows long.
 const LARGE: usize = 8 << 20;
 
@@ -121,7 +126,7 @@ fn heads_over_several_segments() {
         }
     }
     // Byte by byte.
-    let mut tcp = agent.connect(Place::Client, pod(SERVER, pipeline::Family::V4), 8080);
+    let mut tcp = agent.connect(Place::Client, pod(SERVER, Family::V4), 8080);
     for byte in b"GET /hostname HTTP/1.1\r\nHost: a.test\r\n\r\n" {
         tcp.write_all(&[*byte]).unwrap();
     }
@@ -243,4 +248,45 @@ fn large_upload_through_the_tunnel() {
         assert_eq!(ports["antrea-l7-tap0"][counter], 0, "{counters}");
         assert_eq!(ports["antrea-l7-tap1"][counter], 0, "{counters}");
     }
+}
+
+/// A rule without ports redirects all of IP: what is neither HTTP nor TLS does not pass, not even once.
+#[test]
+fn rule_without_ports() {
+    let mut agent = Agent::started(Bed::new("any"));
+    agent.serve(Place::Server, "server", "8080");
+    assert_eq!(
+        FAMILIES.map(|family| datagrams(&agent, family)),
+        [DATAGRAMS; 2]
+    );
+    let rule = Match {
+        port: None,
+        ..ingress(8080)
+    };
+    agent.add_l7(&rule, 1, POLICY, &[path("/host*")]);
+    for family in FAMILIES {
+        let address = pod(SERVER, family);
+        assert_eq!(datagrams(&agent, family), 0, "{family:?}");
+        assert_eq!(status(&agent, Place::Client, address, "/hostname"), 200);
+        assert_eq!(status(&agent, Place::Client, address, "/clientip"), 403);
+    }
+}
+
+/// Sends datagrams one way; how many the server gets.
+fn datagrams(agent: &Agent, family: Family) -> usize {
+    let address = pod(SERVER, family);
+    let bind = |place, address: &str| {
+        let to = (address.parse::<IpAddr>().unwrap(), 0);
+        agent.within(place, || UdpSocket::bind(to)).unwrap()
+    };
+    let server = bind(Place::Server, address);
+    let client = bind(Place::Client, pod(CLIENT, family));
+    for _ in 0..DATAGRAMS {
+        client
+            .send_to(b"datagram", server.local_addr().unwrap())
+            .unwrap();
+    }
+    server.set_read_timeout(Some(LOST_AFTER)).unwrap();
+    let received = (0..DATAGRAMS).take_while(|_| server.recv(&mut [0; 16]).is_ok());
+    received.count()
 }

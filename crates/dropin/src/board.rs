@@ -5,7 +5,7 @@
 //! policy stays until the last of them is gone. So a number that is used again does not judge old
 //! connections by rules that were never meant for them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -187,7 +187,10 @@ impl Board {
         let changed = changed(&state, &wanted)?;
         let others = state.snapshot.refuses_others == file.refuses_others;
         if changed.is_empty() && others && state.current.len() == wanted.len() {
-            return Ok(());
+            // A change before this one may not have been taken up in time.
+            let epoch = state.snapshot.epoch;
+            drop(state);
+            return self.wait_for(epoch);
         }
         self.forget_unused(&mut state);
         let is_gone = |(vlan, bound): &(&u16, &Bound)| {
@@ -258,14 +261,26 @@ impl Board {
         if let Some(at) = state.retired.iter().rposition(same) {
             return Ok(state.retired.remove(at).1.id);
         }
+        if let Some(id) = self.free(state) {
+            return Ok(id);
+        }
+        // Those without flows stay until the next change, since a packet thread may be about to open one.
+        self.forget_unused(state);
+        self.free(state).ok_or(BoardError::NoNumber(vlan))
+    }
+
+    fn free(&self, state: &State) -> Option<EndpointId> {
+        let mut taken = vec![false; usize::from(EndpointId::MAX) + 1];
         let retired = state.retired.iter().map(|(_, bound)| bound.id);
-        let taken: BTreeSet<_> = retired
-            .chain(state.current.values().map(|bound| bound.id))
-            .collect();
+        for id in retired.chain(state.current.values().map(|bound| bound.id)) {
+            if let Some(place) = taken.get_mut(usize::from(id.get())) {
+                *place = true;
+            }
+        }
+        let is_taken = |id: EndpointId| taken.get(usize::from(id.get())) != Some(&false);
         (EndpointId::MIN..=EndpointId::MAX)
             .filter_map(EndpointId::new)
-            .find(|id| !taken.contains(id) && !self.is_used(*id))
-            .ok_or(BoardError::NoNumber(vlan))
+            .find(|id| !is_taken(*id) && !self.is_used(*id))
     }
 
     fn publish(&self, state: &mut State, refuses_others: bool) -> u64 {

@@ -5,11 +5,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use tollgate_datapath::netlink::{self, Family};
+use tollgate_engine::key::FlowKey;
 
 use crate::counters::Counters;
 use crate::log;
@@ -53,11 +54,27 @@ const AF_INET6: u8 = 10;
 
 /// A decided connection. The ends are those behind the translation of service addresses, as on the
 /// port: the conntrack entry's reply direction has the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Decided {
-    protocol: u8,
+    key: FlowKey,
     client: SocketAddr,
     server: SocketAddr,
+    told: Released,
+}
+
+/// Flows that the switch has taken over, for the packet thread that they were given up by.
+#[derive(Clone, Debug, Default)]
+pub struct Released(Arc<Mutex<Vec<FlowKey>>>);
+
+impl Released {
+    /// Those since the last call.
+    pub fn take(&self) -> Vec<FlowKey> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put(&self, key: FlowKey) {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.push(key);
+    }
 }
 
 /// Hands connections over to a thread of its own.
@@ -84,12 +101,13 @@ impl Offloader {
         })
     }
 
-    /// Hands over a connection; never waits.
-    pub fn put(&self, protocol: u8, client: SocketAddr, server: SocketAddr) {
+    /// Hands over a connection; never waits. `released` hears when the switch has it.
+    pub fn put(&self, key: &FlowKey, client: SocketAddr, server: SocketAddr, released: &Released) {
         let decided = Decided {
-            protocol,
+            key: *key,
             client,
             server,
+            told: released.clone(),
         };
         if self.sender.try_send(decided).is_err() {
             self.counters.offload_failed.inc();
@@ -100,8 +118,11 @@ impl Offloader {
 fn run(decided: &Receiver<Decided>, counters: &Counters) {
     let mut told = false;
     for flow in decided {
-        match release(flow.protocol, flow.client, flow.server) {
-            Ok(()) => counters.offloaded.inc(),
+        match release(flow.key.protocol, flow.client, flow.server) {
+            Ok(()) => {
+                counters.offloaded.inc();
+                flow.told.put(flow.key);
+            }
             Err(error) => {
                 counters.offload_failed.inc();
                 if !std::mem::replace(&mut told, true) {

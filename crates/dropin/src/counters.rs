@@ -72,7 +72,10 @@ pub struct Counters {
     pub unreadable: Counter,
     /// Packets of connections whose beginning was not seen.
     pub midstream: Counter,
-    /// SYNs from the server of a connection that goes on; dropped.
+    /// Packets that passed unjudged: of connections whose beginning was not seen, if those pass, and
+    /// late ones of connections that the switch has taken over.
+    pub unjudged: Counter,
+    /// SYNs from the server of a connection that is known; dropped.
     pub reversed_syn: Counter,
     /// ICMP errors about no known flow; dropped.
     pub unrelated_icmp: Counter,
@@ -110,6 +113,7 @@ impl Counters {
             "unknown_vlan_dropped": self.unknown_vlan_dropped.get(),
             "unreadable": self.unreadable.get(),
             "midstream": self.midstream.get(),
+            "unjudged": self.unjudged.get(),
             "reversed_syn": self.reversed_syn.get(),
             "unrelated_icmp": self.unrelated_icmp.get(),
             "unknown_fragment": self.unknown_fragment.get(),

@@ -103,6 +103,8 @@ pub struct Flow {
     pub awaited: Option<Box<crate::eve::Awaited>>,
     /// The switch was told that it is decided.
     pub offloaded: bool,
+    /// And has taken it over.
+    pub released: bool,
     last: Duration,
     fins: [bool; 2],
     reset: bool,
@@ -170,7 +172,7 @@ pub enum Class {
 /// Why a packet ends here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// A SYN from the server of a connection that goes on.
+    /// A SYN from the server of a connection that the engine knows.
     ReversedSyn,
     /// An ICMP error about no known flow.
     UnrelatedIcmp,
@@ -246,6 +248,15 @@ impl Flows {
             return None;
         }
         self.flows.remove(ends)
+    }
+
+    /// Lets what may still come of a flow pass unjudged, as far as there is room.
+    pub fn let_pass(&mut self, ends: Ends, mut flow: Flow) {
+        if self.unjudged < UNJUDGED_MAX {
+            flow.endpoint = None;
+            self.flows.insert(ends, flow);
+            self.unjudged += 1;
+        }
     }
 
     /// Flows that are known.
@@ -340,12 +351,14 @@ impl Flows {
         let is_syn = flags.is_some_and(TcpFlags::is_syn);
         if let Some(flow) = self.flows.get_mut(&ends) {
             let direction = flow.direction_from(&source);
+            // Whether the connection has ended is for the engine to say: an RST that nobody heeds must not
+            // make the client the server, whose packets are not judged.
             let is_reversed = direction == Direction::Inbound;
-            if is_syn && is_reversed && !flow.has_ended() {
+            if is_syn && is_reversed && flow.endpoint.is_some() {
                 return Class::Dropped(Why::ReversedSyn);
             }
             // A new connection belongs to the rules of its own time.
-            let is_new = is_syn && (is_reversed || flow.endpoint != seen.endpoint);
+            let is_new = is_syn && flow.endpoint != seen.endpoint;
             if !is_new {
                 flow.note(seen.now, seen.layout, seen.ethernet, direction);
                 return match flow.endpoint {
@@ -396,6 +409,7 @@ impl Flows {
             links: [None; 2],
             awaited: None,
             offloaded: false,
+            released: false,
             last: seen.now,
             fins: [false; 2],
             reset: false,

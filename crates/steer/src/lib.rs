@@ -110,6 +110,17 @@ impl FlowCache {
         self.flows.remove(key);
     }
 
+    /// Notes the end of a flow that goes on somewhere else, where nothing of it is seen any more. False:
+    /// there is no such flow.
+    pub fn end(&mut self, key: &FlowKey) -> bool {
+        let Some(cached) = self.flows.get_mut(key) else {
+            return false;
+        };
+        cached.progress.outbound.rst = true;
+        cached.closed = true;
+        true
+    }
+
     /// Flows in the cache.
     pub fn len(&self) -> usize {
         self.flows.len()

@@ -19,6 +19,7 @@ use tollgate_wire::vnet::{VNET_HDR_LEN, VnetHdr};
 
 use super::{Shared, TCI, TCI_REST};
 use crate::board::Snapshot;
+use crate::conntrack::Released;
 use crate::counters::PortCounters;
 use crate::eve::{self, About, Awaited, Kind};
 use crate::flows::{Ends, Flow, Flows, LINK_LEN, side};
@@ -26,6 +27,12 @@ use crate::pods::PLACEHOLDER;
 
 /// Length of an Ethernet header with its tag up to the EtherType behind it.
 const TAGGED_LEN: usize = LINK_LEN + 4;
+
+/// What the engine says of a flow that it need not see any more.
+const PASSING: CacheEntry = CacheEntry {
+    outbound: Steer::Pass,
+    inbound: Steer::Pass,
+};
 
 /// Everything but the engine.
 pub(super) struct Parts {
@@ -37,6 +44,8 @@ pub(super) struct Parts {
     /// Flows that the engine has forgotten.
     pub closed: Vec<(Ends, tollgate_wire::tag::EndpointId)>,
     pub out: Arc<PortCounters>,
+    /// Flows that the switch has taken over.
+    pub released: Released,
     pub shared: Shared,
 }
 
@@ -139,12 +148,38 @@ impl Parts {
     }
 
     /// A flow is gone.
-    pub fn ended(&mut self, mut flow: Flow) {
+    pub fn ended(&mut self, flow: &mut Flow) {
         self.shared.counters.flows_ended.inc();
         if let Some(endpoint) = flow.endpoint {
             self.shared.board.flow_ended(endpoint);
         }
-        self.flush(&mut flow);
+        self.flush(flow);
+    }
+
+    /// The engine has forgotten a flow. One that the switch has taken over may still have packets on
+    /// their way here.
+    pub fn forgotten(&mut self, ends: Ends, mut flow: Flow) {
+        self.ended(&mut flow);
+        if flow.released {
+            self.flows.let_pass(ends, flow);
+        }
+    }
+
+    /// The switch has taken over a flow: nothing of it will be seen here, its end neither. True if the
+    /// engine may forget it.
+    pub fn take_over(&mut self, key: &FlowKey) -> bool {
+        let ends = self.ends_of(key);
+        let Some(flow) = ends.and_then(|ends| self.flows.get_mut(&ends)) else {
+            return false;
+        };
+        // By then it may be another flow with the same ends, or decided otherwise.
+        let is_it = flow.endpoint == Some(key.endpoint) && flow.offloaded;
+        let passes = |(entry, _)| entry == PASSING;
+        if !is_it || !self.cache.get(key).is_some_and(passes) {
+            return false;
+        }
+        flow.released = true;
+        self.cache.end(key)
     }
 
     fn flush(&self, flow: &mut Flow) {
@@ -178,7 +213,7 @@ impl Parts {
             return;
         };
         if !std::mem::replace(&mut flow.offloaded, true) {
-            offloader.put(key.protocol, flow.client, flow.server);
+            offloader.put(key, flow.client, flow.server, &self.released);
         }
     }
 
@@ -311,7 +346,7 @@ impl Output for Way<'_> {
 
     fn cache_put(&mut self, key: &FlowKey, entry: &CacheEntry) -> Result<(), CacheFull> {
         let put = self.parts.cache.put(key, entry);
-        if (entry.outbound, entry.inbound) == (Steer::Pass, Steer::Pass) {
+        if *entry == PASSING {
             self.parts.offload(key);
         }
         put

@@ -374,6 +374,12 @@ END",
                 file.display()
             ),
         );
+        self.settle();
+    }
+
+    /// Waits until the datapath has no flow left that it learnt from tables before the change.
+    fn settle(&self) {
+        self.appctl("revalidator/wait");
     }
 
     /// The flows of a layer-7 rule; the first brings those of layer 7.
@@ -390,6 +396,7 @@ END",
                 &format!("ovs-ofctl -O OpenFlow15 --strict del-flows br-int '{matches}'"),
             );
         }
+        self.settle();
     }
 
     /// Starts the web servers of a place.

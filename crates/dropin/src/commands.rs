@@ -15,8 +15,8 @@ use crate::control::command::{Command, Handler, Tenant, names};
 use crate::control::server;
 use crate::counters::{Counters, PortCounters};
 use crate::log;
-use crate::policy::endpoint_policy;
-use crate::rules::{self, FILE_BYTES_MAX};
+use crate::policy::usable;
+use crate::rules::{self, FILE_BYTES_MAX, Rule};
 use crate::state::{self, Saved, TenantFile};
 use crate::tenants::{FileRules, TenantError, Tenants, VlanRules};
 
@@ -137,8 +137,16 @@ impl Commands {
             }
             text.push('\n');
         }
-        let rules = rules::parse(text.as_bytes()).map_err(|error| error.to_string())?;
-        FileRules::new(&rules).map_err(|error| error.to_string())
+        let file = FileRules::new(&known_rules(&text)?).map_err(|error| error.to_string())?;
+        let vlans = file.vlans.into_iter().map(|(vlan, rules)| {
+            let rules = without_unusable(Arc::unwrap_or_clone(rules));
+            let rules = rules.map_err(|why| format!("vlan {vlan}: {why}"))?;
+            Ok((vlan, Arc::new(rules)))
+        });
+        Ok(FileRules {
+            vlans: vlans.collect::<Result<_, String>>()?,
+            refuses_others: file.refuses_others,
+        })
     }
 
     /// Registers a tenant or reads its rules again, which is the same.
@@ -146,8 +154,6 @@ impl Commands {
         let text = tenant_rules(filename)?;
         let failed = |why: String| Failed { words, why };
         let rules = read_rules(&text).map_err(failed)?;
-        // Its VLAN may come later; whether its rules are of use is said now.
-        endpoint_policy(0, &rules).map_err(|error| failed(error.to_string()))?;
         let mut known = self.known();
         let before = known.tenants.clone();
         let changed = known.tenants.put(id, rules);
@@ -311,9 +317,31 @@ fn read_rule_file(path: &Path) -> std::io::Result<String> {
     fs::read_to_string(path)
 }
 
+/// A tenant's rules. An agent whose tenant is refused does not send its packets here at all, and then
+/// nothing is denied; so what a pass rule says that is not understood is denied instead.
 fn read_rules(text: &str) -> Result<VlanRules, String> {
-    let rules = rules::parse(text.as_bytes()).map_err(|error| error.to_string())?;
-    VlanRules::of_tenant(&rules).map_err(|error| error.to_string())
+    let rules = VlanRules::of_tenant(&known_rules(text)?).map_err(|error| error.to_string())?;
+    without_unusable(rules)
+}
+
+fn known_rules(text: &str) -> Result<Vec<Rule>, String> {
+    let parsed = rules::parse_known(text.as_bytes()).map_err(|error| error.to_string())?;
+    for error in &parsed.left_out {
+        left_out(error);
+    }
+    Ok(parsed.rules)
+}
+
+fn without_unusable(rules: VlanRules) -> Result<VlanRules, String> {
+    let (rules, wrong) = usable(rules).map_err(|error| error.to_string())?;
+    wrong.iter().for_each(|error| left_out(error));
+    Ok(rules)
+}
+
+fn left_out(error: &dyn std::error::Error) {
+    log::error(format_args!(
+        "a pass rule is left out, and what it would let through is denied: {error}"
+    ));
 }
 
 fn answer(result: Result<(), Failed>, words: &str) -> Reply {

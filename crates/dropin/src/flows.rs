@@ -101,6 +101,8 @@ pub struct Flow {
     pub links: [Option<[u8; LINK_LEN]>; 2],
     /// A request whose answer's head is awaited, for the event log.
     pub awaited: Option<Box<crate::eve::Awaited>>,
+    /// A request came before the last one's answer: from here on it is not told whose an answer is.
+    pub pipelined: bool,
     /// The switch was told that it is decided.
     pub offloaded: bool,
     /// And has taken it over.
@@ -408,6 +410,7 @@ impl Flows {
             sums: [Sum::default(); 2],
             links: [None; 2],
             awaited: None,
+            pipelined: false,
             offloaded: false,
             released: false,
             last: seen.now,

@@ -69,9 +69,29 @@ fn tenants_come_change_and_go() {
         assert_eq!(daemon.get(good).unwrap(), "200", "{round}");
         assert_eq!(daemon.get(bad).unwrap(), "403", "{round}");
     }
-    // Rules that are not understood change nothing.
-    daemon.write_tenant(7, &["http http.cookie; content:\"x\";"]);
-    daemon.nok(&format!("reload-tenant 7 {yaml}"), "reload tenant failed");
+    // A pass rule that is not understood lets nothing through; the others do.
+    daemon.write_tenant(
+        7,
+        &[
+            API,
+            "http http.cookie; content:\"x\";",
+            "http http.host; content:\"*\"; startswith;",
+        ],
+    );
+    daemon.ok(
+        &format!("reload-tenant 7 {yaml}"),
+        "reloading tenant succeeded",
+    );
+    assert_eq!(daemon.get("/v2/status").unwrap(), "200");
+    assert_eq!(daemon.get("/v1/status").unwrap(), "403");
+    assert_eq!(daemon.log().matches("a pass rule is left out").count(), 2);
+    // Another rule that is not understood changes nothing.
+    let file = daemon.path("antrea-l7-networkpolicy-7.rules");
+    fs::write(&file, "drop dns any any -> any any (sid: 1;)\n").unwrap();
+    daemon.nok(
+        &format!("reload-tenant 7 {yaml}"),
+        "reload tenant failed: line 1",
+    );
     assert_eq!(daemon.get("/v2/status").unwrap(), "200");
     daemon.nok("register-tenant 8 /nonexistent.yaml", "file does not exist");
     daemon.nok("reload-tenant 9 /nonexistent.yaml", "reload tenant failed");
@@ -347,7 +367,7 @@ fn one_file_may_have_the_rules_of_all_vlans() {
     let more = ["-D", "--set", "multi-detect.enabled=no", "-S"];
     let more = [&more[..], &[file.to_str().unwrap()]].concat();
     // A rule that is not understood: it does not start, and says where.
-    fs::write(&file, "pass dns any any -> any any (sid: 1;)\n").unwrap();
+    fs::write(&file, "drop dns any any -> any any (sid: 1;)\n").unwrap();
     let refused = daemon.run_suricata(&more);
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();

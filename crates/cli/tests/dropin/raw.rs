@@ -533,3 +533,55 @@ fn ports_that_are_made_anew_are_opened_anew() {
         while ports.next(NOTHING).is_some() {}
     }
 }
+
+#[test]
+fn an_answers_status_is_told_only_if_it_is_certain_whose_it_is() {
+    let ports = Ports::new("status");
+    let (client, server) = CONNECTIONS[0];
+    let ends = Ends::new(client, server);
+    let request = |path: &str| format!("GET /v2/{path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let answer = b"HTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n";
+    // One after the other.
+    ends.open(&ports);
+    let one = request("one");
+    ports.passes(&ends.request(1001, 5001, psh_ack(), one.as_bytes()));
+    let after = 1001 + one.len() as u32;
+    ports.passes(&ends.reply(5001, after, psh_ack(), answer));
+    // Both at once, then another: whose an answer is would have to be counted out.
+    let ends = Ends {
+        client: SocketAddr::new(ends.client.ip(), 40_001),
+        ..ends
+    };
+    ends.open(&ports);
+    let both = request("two") + &request("three");
+    ports.passes(&ends.request(1001, 5001, psh_ack(), both.as_bytes()));
+    let after = 1001 + both.len() as u32;
+    ports.passes(&ends.reply(5001, after, psh_ack(), answer));
+    let four = request("four");
+    ports.passes(&ends.request(
+        after,
+        5001 + answer.len() as u32,
+        psh_ack(),
+        four.as_bytes(),
+    ));
+    eventually("four events", || ports.daemon.events().len() == 4);
+    let told: Vec<_> = ports
+        .daemon
+        .events()
+        .iter()
+        .map(|event| {
+            let http = &event["http"];
+            (
+                http["url"].as_str().unwrap().to_owned(),
+                http["status"].as_u64(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("/v2/one", Some(204)),
+        ("/v2/two", None),
+        ("/v2/three", None),
+        ("/v2/four", None),
+    ];
+    assert_eq!(told, expected.map(|(url, status)| (url.to_owned(), status)));
+}

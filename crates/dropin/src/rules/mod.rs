@@ -1,7 +1,8 @@
 //! Suricata's rule language, as far as layer-7 policy is written in it.
 //!
-//! What a rule file says is read completely or not at all: a rule that is not understood is an error
-//! with its place, because to leave it out would allow or deny something that nobody asked for.
+//! A rule that is not understood is an error with its place, because to leave it out would allow something
+//! that nobody asked for. Of a pass rule it would deny something: that can be told apart
+//! ([`parse_known`]), for callers to whom a file that is refused is worse.
 //! Syntax: Suricata 7's "Suricata Rules" chapter of its user guide.
 
 mod lex;
@@ -9,7 +10,7 @@ mod parse;
 
 use std::fmt;
 
-pub use parse::parse;
+pub use parse::{Parsed, parse, parse_known};
 
 /// A rule file of that many bytes is not one.
 pub const FILE_BYTES_MAX: usize = 16 << 20;

@@ -11,28 +11,58 @@ use super::{
 /// Highest number of a VLAN (IEEE 802.1Q).
 const VLAN_MAX: u16 = 4094;
 
-/// Reads a rule file.
+/// Reads a rule file, all of it.
 ///
 /// # Errors
 /// The first rule that is not understood, with its line.
 pub fn parse(file: &[u8]) -> Result<Vec<Rule>, RuleError> {
+    let Parsed { rules, left_out } = parse_known(file)?;
+    match left_out.into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok(rules),
+    }
+}
+
+/// A rule file without the pass rules that are not understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// The rules.
+    pub rules: Vec<Rule>,
+    /// What is wrong with each that is left out.
+    pub left_out: Vec<RuleError>,
+}
+
+/// Reads a rule file; pass rules that are not understood are left out.
+///
+/// # Errors
+/// The first other rule that is not understood, with its line.
+pub fn parse_known(file: &[u8]) -> Result<Parsed, RuleError> {
     let whole_file = |problem| RuleError { line: 1, problem };
     if file.len() > FILE_BYTES_MAX {
         return Err(whole_file(Problem::TooLong));
     }
     let text = std::str::from_utf8(file).map_err(|_| whole_file(Problem::NotText))?;
     let mut lines_of_sids = HashMap::new();
-    let mut rules = Vec::new();
+    let mut parsed = Parsed::default();
     for (line, source) in lex::rules(text) {
-        let rule = rule(line, &source).map_err(|problem| RuleError { line, problem })?;
-        if let Some(other) = lines_of_sids.insert((rule.gid, rule.sid), line) {
-            let sid = rule.sid;
-            let problem = Problem::SameSid { sid, other };
-            return Err(RuleError { line, problem });
+        let read = rule(line, &source).and_then(|rule| {
+            match lines_of_sids.insert((rule.gid, rule.sid), line) {
+                Some(other) => Err(Problem::SameSid {
+                    sid: rule.sid,
+                    other,
+                }),
+                None => Ok(rule),
+            }
+        });
+        match read.map_err(|problem| RuleError { line, problem }) {
+            Ok(rule) => parsed.rules.push(rule),
+            Err(error) if source.split_whitespace().next() == Some("pass") => {
+                parsed.left_out.push(error);
+            }
+            Err(error) => return Err(error),
         }
-        rules.push(rule);
     }
-    Ok(rules)
+    Ok(parsed)
 }
 
 fn rule(line: usize, source: &str) -> Result<Rule, Problem> {

@@ -263,14 +263,16 @@ impl Parts {
         let (Some(request), Some(flow)) = (request, self.flows.get_mut(ends)) else {
             return;
         };
-        let earlier = flow.awaited.take();
-        if let (Some(next), true) = (request.answer_at, eve::has_status(facts)) {
-            flow.awaited = Some(Box::new(Awaited::new(request.event.clone(), next)));
-        } else {
-            self.shared.events.put(Kind::Http, request.event.clone());
-        }
-        if let Some(earlier) = earlier {
+        if let Some(earlier) = flow.awaited.take() {
+            flow.pipelined = true;
             self.shared.events.put(Kind::Http, earlier.into_event());
+        }
+        let event = request.event.clone();
+        match request.answer_at.filter(|_| eve::has_status(facts)) {
+            Some(next) if !flow.pipelined => {
+                flow.awaited = Some(Box::new(Awaited::new(event, next)));
+            }
+            _ => self.shared.events.put(Kind::Http, event),
         }
     }
 }

@@ -31,9 +31,6 @@ use table::{EXPLANATIONS, Row};
 /// So many cases at least are compared.
 const CASES_MIN: usize = 300;
 
-/// What stands for a verdict if the rules are refused as a whole.
-const REFUSED: &str = "refused";
-
 struct All {
     sets: Vec<RuleSet>,
     cases: Vec<Case>,
@@ -58,10 +55,8 @@ impl All {
     fn ours(&self) -> Vec<String> {
         let policies = self.sets.iter().map(|set| ours::policy(&set.rules));
         let policies: Vec<_> = policies.collect();
-        let verdict = |(case, frames): (&Case, &Vec<Frame>)| match &policies[set(&self.sets, case)]
-        {
-            Ok(policy) => ours::judge(policy, &case.talk, frames),
-            Err(_) => REFUSED.to_owned(),
+        let verdict = |(case, frames): (&Case, &Vec<Frame>)| {
+            ours::judge(&policies[set(&self.sets, case)], &case.talk, frames)
         };
         self.cases.iter().zip(&self.frames).map(verdict).collect()
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_dropin::policy::endpoint_policy;
-use tollgate_dropin::rules::parse;
+use tollgate_dropin::policy::{endpoint_policy, usable};
+use tollgate_dropin::rules::parse_known;
 use tollgate_dropin::tenants::VlanRules;
 use tollgate_engine::cache::{CacheEntry, Progress};
 use tollgate_engine::event::Event;
@@ -27,11 +27,12 @@ const STEP: Duration = Duration::from_millis(1);
 /// Initial sequence number of the client, and the SYN.
 const FIRST_BYTE: u32 = 1_001;
 
-/// The policy of a set of rules; `Err`: refused, with the reason.
-pub fn policy(rules: &[String]) -> Result<Arc<EndpointPolicy>, String> {
-    let rules = parse(rules.join("\n").as_bytes()).map_err(|e| e.to_string())?;
-    let rules = VlanRules::of_tenant(&rules).map_err(|e| e.to_string())?;
-    endpoint_policy(1, &rules).map_err(|e| e.to_string())
+/// The policy of a tenant's rules, as the daemon makes it: without the pass rules that it cannot read.
+pub fn policy(rules: &[String]) -> Arc<EndpointPolicy> {
+    let parsed = parse_known(rules.join("\n").as_bytes()).unwrap();
+    let rules = VlanRules::of_tenant(&parsed.rules).unwrap();
+    let (rules, _) = usable(rules).unwrap();
+    endpoint_policy(1, &rules).unwrap()
 }
 
 /// The verdicts on the requests of a conversation.

@@ -16,7 +16,7 @@ pub struct Row {
 }
 
 /// Why verdicts differ: key, heading and text.
-pub const EXPLANATIONS: [(&str, &str, &str); 19] = [
+pub const EXPLANATIONS: [(&str, &str, &str); 18] = [
     (
         "every-request",
         "Every request is judged",
@@ -90,13 +90,6 @@ pub const EXPLANATIONS: [(&str, &str, &str); 19] = [
         "star-path",
         "A path of `*` is any path",
         "It becomes an empty `content`, which Suricata refuses, so that only the reject is left.",
-    ),
-    (
-        "broken-rule",
-        "Rules that cannot be read are refused",
-        "A quote or a bar in a path is not escaped on its way into the rule. Suricata skips such a rule and \
-         registers the tenant with the rest, which is the reject. Tollgate refuses the tenant and \
-         says where.",
     ),
     (
         "any-method",

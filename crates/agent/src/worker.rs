@@ -104,6 +104,10 @@ impl Output for Live {
         self.flows.delete(key);
     }
 
+    fn passes_unseen(&self) -> bool {
+        matches!(self.flows, FlowStore::Own(_))
+    }
+
     fn event(&mut self, event: Event) {
         self.events.send(event);
     }

@@ -595,9 +595,9 @@ fn judge<O: Output>(
         deny::refuse_stream(flow, at, turn, refused, ctx);
         return false;
     }
+    let answer = answer_begins(flow, inspection, tcp.ack, ctx);
     if let Some(watch) = &mut inspection.response {
-        // What the client says that it has read may be a lie.
-        watch.starts_at(server_end(flow, ctx).unwrap_or(tcp.ack));
+        watch.starts_at(answer);
     }
     if let_through.is_empty() {
         return true;
@@ -668,6 +668,22 @@ fn has_all_now<O: Output>(flow: &Flow, client_ack: u32, ctx: &mut Ctx<'_, O>) ->
 fn server_end<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) -> Option<u32> {
     let progress = flow.progress(ctx);
     of_direction(&progress, flow.client_direction().reverse()).max_seq
+}
+
+/// Where the answer to a request begins: behind what the server has sent. What the client says that it
+/// has read may be a lie; but where earlier answers go by unseen it is all there is, and an
+/// agreement on a connection in use is doubted in any case (`Inspection::doubted`).
+fn answer_begins<O: Output>(
+    flow: &Flow,
+    inspection: &Inspection,
+    client_ack: u32,
+    ctx: &mut Ctx<'_, O>,
+) -> u32 {
+    match server_end(flow, ctx) {
+        Some(end) if !(ctx.out.passes_unseen() && inspection.requests > 1) => end,
+        Some(end) if seq::before(client_ack, end) => end,
+        _ => client_ack,
+    }
 }
 
 fn note_first<O: Output>(flow: &Flow, inspection: &mut Inspection, ctx: &mut Ctx<'_, O>) {

@@ -187,7 +187,10 @@ impl Board {
         let changed = changed(&state, &wanted)?;
         let others = state.snapshot.refuses_others == file.refuses_others;
         if changed.is_empty() && others && state.current.len() == wanted.len() {
-            return Ok(());
+            // A change before this one may not have been taken up in time.
+            let epoch = state.snapshot.epoch;
+            drop(state);
+            return self.wait_for(epoch);
         }
         self.forget_unused(&mut state);
         let is_gone = |(vlan, bound): &(&u16, &Bound)| {

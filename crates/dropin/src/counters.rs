@@ -75,7 +75,7 @@ pub struct Counters {
     /// Packets that passed unjudged: of connections whose beginning was not seen, if those pass, and
     /// late ones of connections that the switch has taken over.
     pub unjudged: Counter,
-    /// SYNs from the server of a connection that goes on; dropped.
+    /// SYNs from the server of a connection that is known; dropped.
     pub reversed_syn: Counter,
     /// ICMP errors about no known flow; dropped.
     pub unrelated_icmp: Counter,

@@ -8,7 +8,7 @@ mod engine;
 mod supervisor;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -87,8 +87,13 @@ fn read(args: &Args) -> Result<Config, String> {
 }
 
 fn say(text: &str) -> ExitCode {
-    println!("{text}");
+    tell(text);
     ExitCode::SUCCESS
+}
+
+/// A line on standard output; that nobody may read it any more is no failure.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 fn fail(problem: &str) -> ExitCode {
@@ -99,7 +104,7 @@ fn fail(problem: &str) -> ExitCode {
 /// Tells whoever waits for the word.
 fn not_ready(role: &str, problem: &str) -> ExitCode {
     if !role.is_empty() {
-        println!("{}", problem.replace('\n', " "));
+        tell(&problem.replace('\n', " "));
     }
     fail(problem)
 }
@@ -131,7 +136,6 @@ fn await_ready(child: &mut Child) -> Result<(), String> {
 fn launch(arguments: &[String]) -> ExitCode {
     let start = || -> Result<(), String> {
         let mut child = again(SUPERVISOR, arguments)?
-            .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -214,7 +218,7 @@ pub fn suricatasc(arguments: &[String]) -> ExitCode {
 fn ask(client: &mut Client, line: &str) -> ExitCode {
     match client.ask(line) {
         Ok(reply) => {
-            println!("{}", printed(&reply));
+            tell(&printed(&reply));
             if reply.ok {
                 ExitCode::SUCCESS
             } else {
@@ -226,7 +230,7 @@ fn ask(client: &mut Client, line: &str) -> ExitCode {
 }
 
 fn failed_reply(problem: &str) -> ExitCode {
-    println!("{}", printed(&Reply::failed(problem)));
+    tell(&printed(&Reply::failed(problem)));
     ExitCode::FAILURE
 }
 
@@ -241,8 +245,8 @@ fn interact(client: &mut Client) -> ExitCode {
             continue;
         }
         match client.ask(line) {
-            Ok(reply) => println!("{}", printed(&reply)),
-            Err(ClientError::Command(problem)) => println!("{}", printed(&Reply::failed(problem))),
+            Ok(reply) => tell(&printed(&reply)),
+            Err(ClientError::Command(problem)) => tell(&printed(&Reply::failed(problem))),
             Err(error) => return failed_reply(&error.to_string()),
         }
     }

@@ -172,7 +172,7 @@ pub enum Class {
 /// Why a packet ends here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// A SYN from the server of a connection that goes on.
+    /// A SYN from the server of a connection that the engine knows.
     ReversedSyn,
     /// An ICMP error about no known flow.
     UnrelatedIcmp,
@@ -351,12 +351,14 @@ impl Flows {
         let is_syn = flags.is_some_and(TcpFlags::is_syn);
         if let Some(flow) = self.flows.get_mut(&ends) {
             let direction = flow.direction_from(&source);
+            // Whether the connection has ended is for the engine to say: an RST that nobody heeds must not
+            // make the client the server, whose packets are not judged.
             let is_reversed = direction == Direction::Inbound;
-            if is_syn && is_reversed && !flow.has_ended() {
+            if is_syn && is_reversed && flow.endpoint.is_some() {
                 return Class::Dropped(Why::ReversedSyn);
             }
             // A new connection belongs to the rules of its own time.
-            let is_new = is_syn && (is_reversed || flow.endpoint != seen.endpoint);
+            let is_new = is_syn && flow.endpoint != seen.endpoint;
             if !is_new {
                 flow.note(seen.now, seen.layout, seen.ethernet, direction);
                 return match flow.endpoint {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
+use tollgate_datapath::links;
 use tollgate_datapath::packet::{Options, PacketSocket, Received, TAG_LEN, VNET_HEADER_LEN};
 use tollgate_datapath::tap::MAX_FRAME_LEN;
 use tollgate_engine::Engine;
@@ -82,6 +83,9 @@ pub struct Worker {
     counters: Arc<PortCounters>,
     shared: Shared,
     is_down: bool,
+    /// The ports by name and index: one that is made anew has its name and another index, and nothing
+    /// would come by the old socket.
+    ports: [(String, u32); 2],
 }
 
 /// Why a packet thread ended.
@@ -90,6 +94,9 @@ pub enum WorkerError {
     /// A port cannot be opened.
     #[error(transparent)]
     Open(#[from] tollgate_datapath::Error),
+    /// A port was made anew.
+    #[error("{0} is not the interface any more that it was")]
+    Changed(String),
     /// A port does not work any more.
     #[error("receiving from {port}: {source}")]
     Receive {
@@ -118,6 +125,9 @@ impl Worker {
         counters: [Arc<PortCounters>; 2],
         shared: Shared,
     ) -> Result<Self, WorkerError> {
+        // Before the sockets: an index that is too old is noticed.
+        let index_of = |name: &String| links::index(name).map(|index| (name.clone(), index));
+        let ports = [index_of(&pair.from)?, index_of(&pair.to)?];
         let options = Options {
             vnet_header: true,
             receive_buffer: RECEIVE_BUFFER,
@@ -151,6 +161,7 @@ impl Worker {
             counters,
             shared,
             is_down: false,
+            ports,
         })
     }
 
@@ -184,6 +195,7 @@ impl Worker {
             }
             if now() >= next_tick {
                 self.tick();
+                self.look_at_ports()?;
                 next_tick = now() + TICK;
             }
         }
@@ -224,12 +236,20 @@ impl Worker {
                 if !std::mem::replace(&mut self.is_down, true) {
                     log::warning(format_args!("{} is down", self.parts.interface));
                 }
-                // Gone altogether, it has no index any more.
-                let known = tollgate_datapath::links::index(&self.parts.interface);
-                known.map(drop).map_err(WorkerError::Open)
+                self.look_at_ports()
             }
             _ => Err(self.receive_error(error)),
         }
+    }
+
+    /// Who starts the process again opens what is there then.
+    fn look_at_ports(&self) -> Result<(), WorkerError> {
+        for (name, index) in &self.ports {
+            if links::index(name)? != *index {
+                return Err(WorkerError::Changed(name.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// Judges by the newest rules from here on.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 use tollgate_lab::blind::{ENGINE_PORTS, EngineBed, VLAN};
-use tollgate_lab::lab::{Lab, Place, UpOptions};
+use tollgate_lab::lab::{Lab, Outside, Place, UpOptions};
 use tollgate_lab::run::Cmd;
 
 use crate::TOLLGATE;
@@ -77,8 +77,14 @@ pub struct Daemon {
 impl Daemon {
     /// Makes the lab and starts the daemon; `own` is added to its configuration.
     pub fn start(lab: &str, own: &str) -> Daemon {
+        Self::towards(Outside::Veth, lab, own)
+    }
+
+    /// The same with another kind of outside.
+    pub fn towards(outside: Outside, lab: &str, own: &str) -> Daemon {
         let options = UpOptions {
             name: lab.to_owned(),
+            outside,
             big_bytes: 64 << 20,
             ..UpOptions::default()
         };

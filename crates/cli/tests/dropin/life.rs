@@ -85,6 +85,21 @@ fn tenants_come_change_and_go() {
         "handler unregister failure",
     );
     daemon.nok("frobnicate", "unknown command");
+    // The agent's workers do not wait for each other.
+    std::thread::scope(|scope| {
+        for id in 200..216 {
+            let daemon = &daemon;
+            scope.spawn(move || {
+                let yaml = daemon.write_tenant(id, &[API]);
+                let line = format!("register-tenant {id} {yaml}");
+                daemon.ok(&line, "adding tenant succeeded");
+                let line = format!("register-tenant-handler {id} vlan {id}");
+                daemon.ok(&line, "handler added");
+            });
+        }
+    });
+    let (_, stats) = daemon.ask("ruleset-stats");
+    assert_eq!(stats["message"][0]["rules_loaded"], 17 * 2, "{stats}");
     let handler = format!("unregister-tenant-handler 7 vlan {VLAN}");
     daemon.ok(&handler, "handler removed");
     daemon.ok("unregister-tenant 7", "removing tenant succeeded");
@@ -291,6 +306,10 @@ fn what_cannot_start_says_why() {
         .output()
         .unwrap();
     assert!(String::from_utf8_lossy(&version.stdout).contains("Tollgate"));
+    let hidden = Command::new(crate::TOLLGATE)
+        .args(["suricata", "-V"])
+        .output();
+    assert_eq!(hidden.unwrap().stdout, version.stdout);
     // The client without a daemon: one object, exit code 1.
     let output = Command::new(daemon.path("suricatasc"))
         .args(["-c", "version", "/nonexistent"])

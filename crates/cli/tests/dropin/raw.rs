@@ -43,24 +43,33 @@ impl Netns {
     fn new(name: &str) -> Self {
         let netns = Self(format!("tg-di-{name}"));
         netns.remove();
-        let ip = |line: &str| {
-            let output = Command::new("ip").args(line.split(' ')).output().unwrap();
-            assert!(output.status.success(), "ip {line}: {output:?}");
-        };
         let name = &netns.0;
         ip(&format!("netns add {name}"));
         netns.inside(|| {
             std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
         });
-        for (inner, outer) in [("t0", "o0"), ("t1", "o1")] {
-            ip(&format!(
-                "-n {name} link add {inner} type veth peer name {outer}"
-            ));
-            for end in [inner, outer] {
-                ip(&format!("-n {name} link set {end} up"));
-            }
+        for pair in PAIRS {
+            netns.link(pair);
         }
         netns
+    }
+
+    fn link(&self, (inner, outer): (&str, &str)) {
+        let name = &self.0;
+        ip(&format!(
+            "-n {name} link add {inner} type veth peer name {outer}"
+        ));
+        for end in [inner, outer] {
+            ip(&format!("-n {name} link set {end} up"));
+        }
+    }
+
+    /// On the outer ends.
+    fn sockets(&self) -> (PacketSocket, PacketSocket) {
+        self.inside(|| {
+            let open = |name| PacketSocket::open(name, Options::default()).unwrap();
+            (open("o0"), open("o1"))
+        })
     }
 
     fn inside<T: Send + 'static>(&self, what: impl FnOnce() -> T + Send + 'static) -> T {
@@ -81,6 +90,14 @@ impl Drop for Netns {
     fn drop(&mut self) {
         self.remove();
     }
+}
+
+/// The daemon's ports and their outer ends.
+const PAIRS: [(&str, &str); 2] = [("t0", "o0"), ("t1", "o1")];
+
+fn ip(line: &str) {
+    let output = Command::new("ip").args(line.split(' ')).output().unwrap();
+    assert!(output.status.success(), "ip {line}: {output:?}");
 }
 
 /// What came out of the second port.
@@ -112,10 +129,7 @@ impl Ports {
     fn with(name: &str, rule: &str) -> Self {
         let netns = Netns::new(name);
         let daemon = Daemon::between(&netns.0, ["t0", "t1"], "");
-        let (into, out) = netns.inside(|| {
-            let open = |name| PacketSocket::open(name, Options::default()).unwrap();
-            (open("o0"), open("o1"))
-        });
+        let (into, out) = netns.sockets();
         let yaml = daemon.write_tenant(VLAN, &[rule]);
         daemon.ok(
             &format!("register-tenant {VLAN} {yaml}"),
@@ -321,7 +335,11 @@ fn frames_pass_as_they_are_and_only_those_of_known_flows() {
     ports.passes(&ends.reply(5001, 1031, psh_ack(), b"HTTP/1.1 204 No\r\n\r\n"));
     // The server cannot make itself the client.
     ports.is_dropped(&ends.reply(9000, 0, TcpFlags::SYN, b""));
-    assert_eq!(ports.counter("reversed_syn"), 1);
+    // Nor after an RST that somebody forged.
+    ports.put(&ends.request(77_777, 0, TcpFlags::RST, b""));
+    let _ = ports.next(NOTHING);
+    ports.is_dropped(&ends.reply(9000, 0, TcpFlags::SYN, b""));
+    assert_eq!(ports.counter("reversed_syn"), 2);
     // An ICMP error about the flow passes, from whoever it comes; one about no flow does not.
     let error_about = |frame: &[u8]| {
         let Ok(Packet::Ip(layout)) = packet::parse(frame) else {
@@ -483,4 +501,35 @@ fn the_switch_takes_over_what_is_decided() {
     eventually("it cannot be", || ports.counter("offload_failed") >= 1);
     ports.passes(&other.request(1001, 5001, psh_ack(), b"data"));
     assert_eq!(ports.counter("unjudged"), 2);
+}
+
+#[test]
+fn ports_that_are_made_anew_are_opened_anew() {
+    let mut ports = Ports::new("anew");
+    let (client, server) = CONNECTIONS[0];
+    for (round, (inner, outer)) in PAIRS.into_iter().enumerate() {
+        let name = ports.netns.0.clone();
+        ip(&format!("-n {name} link del {inner}"));
+        ports.netns.link((inner, outer));
+        (ports.into, ports.out) = ports.netns.sockets();
+        let ends = Ends {
+            client: SocketAddr::new(
+                client.parse::<SocketAddr>().unwrap().ip(),
+                40_000 + round as u16,
+            ),
+            ..Ends::new(client, server)
+        };
+        eventually("frames pass again", || {
+            ports.put(&ends.request(1000, 0, TcpFlags::SYN, b""));
+            ports.next(NOTHING).is_some()
+        });
+        while ports.next(NOTHING).is_some() {}
+        // With the tenants.
+        ports.passes(&ends.reply(5000, 1001, syn_ack(), b""));
+        ports.passes(&ends.request(1001, 5001, TcpFlags::ACK, b""));
+        let request = b"GET /v1/ HTTP/1.1\r\nHost: x\r\n\r\n";
+        ports.put(&ends.request(1001, 5001, psh_ack(), request));
+        assert!(ports.get().payload().starts_with(b"HTTP/1.1 403 "));
+        while ports.next(NOTHING).is_some() {}
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tollgate_lab::blind::VLAN;
-use tollgate_lab::lab::Place;
+use tollgate_lab::lab::{Outside, Place};
 use tollgate_lab::names::Family;
 use tollgate_lab::run::Cmd;
 use tollgate_lab::stats;
@@ -118,7 +118,15 @@ fn what_is_no_http_is_reset_at_both_ends() {
 
 #[test]
 fn large_transfers_keep_every_byte_and_every_offload() {
-    let daemon = Daemon::start("di-bulk", "");
+    transfer_both_ways(&Daemon::towards(Outside::Veth, "di-bulk", ""));
+}
+
+#[test]
+fn so_do_those_that_the_uplink_merges() {
+    transfer_both_ways(&Daemon::towards(Outside::Wire, "di-wire", ""));
+}
+
+fn transfer_both_ways(daemon: &Daemon) {
     daemon.register(VLAN, &[API, UPLOAD, SNI]);
     let lab = daemon.lab();
     let file = lab.names.dir().join("received.bin");

@@ -9,7 +9,7 @@ use std::thread;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use super::{READY, settings};
+use super::{READY, settings, tell};
 use crate::args::Args;
 use crate::board::Board;
 use crate::commands::{Commands, Parts};
@@ -119,7 +119,7 @@ pub(super) fn run(config: Config, args: &Args) -> Result<(), String> {
         })
         .map_err(thread)?;
     log::notice("ready");
-    println!("{READY}");
+    tell(READY);
     let end = end.recv().unwrap_or(End::Asked);
     stop.store(true, Ordering::Relaxed);
     shared.board.wake();

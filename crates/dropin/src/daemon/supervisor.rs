@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, setsid};
 
-use super::{ENGINE, READY, again, await_ready, remove_stale};
+use super::{ENGINE, READY, again, await_ready, remove_stale, tell};
 use crate::args::Args;
 use crate::config::Config;
 use crate::{log, state};
@@ -81,7 +81,7 @@ pub(super) fn run(
         }
     }
     if detached {
-        println!("{READY}");
+        tell(READY);
     }
     let mut pause = Duration::ZERO;
     loop {

@@ -381,6 +381,30 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_due_for_a_change_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        // By the second, since nobody waits for midnight.
+        let sink = Sink::File(dir.path().join("eve-%S.json"));
+        let log = EventLog::start(&[output(sink)], &Arc::default()).unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        let mut number = 0;
+        loop {
+            number += 1;
+            log.put(Kind::Http, event(number));
+            let files = fs::read_dir(dir.path()).unwrap().flatten();
+            let texts: Vec<_> = files
+                .map(|file| fs::read_to_string(file.path()).unwrap())
+                .filter(|text| !text.is_empty())
+                .collect();
+            if texts.len() >= 2 {
+                break;
+            }
+            assert!(Instant::now() < end, "{texts:?}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    #[test]
     fn a_listener_may_come_late_and_come_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use tollgate_datapath::caps;
-use tollgate_datapath::netlink::LinkNotices;
+use tollgate_datapath::notices::LinkNotices;
 
 use crate::api::OffloadStatus;
 use crate::state::State;

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    agent, bench, check, cleanup, conformance, explain, flows, inspect, lab, lint, observe,
+    agent, bench, check, cleanup, conformance, doctor, explain, flows, inspect, lab, lint, observe,
     policies, status, version,
 };
 use crate::output::Colour;
@@ -34,6 +34,8 @@ pub enum Command {
     Status(status::Args),
     /// Check what a node needs, or whether everything is in place
     Check(check::Args),
+    /// Find what in the way of packets makes policy slow or breaks it, and repair it
+    Doctor(Box<doctor::Args>),
     /// Show verdicts, a line each, as they fall
     Observe(observe::Args),
     /// List the flows that the agent knows

@@ -5,10 +5,6 @@ pub mod bench;
 pub mod check;
 pub mod cleanup;
 pub mod conformance;
-#[allow(
-    dead_code,
-    reason = "what reads and judges a machine is not joined to it yet"
-)]
 pub mod doctor;
 pub mod explain;
 pub mod flows;
@@ -45,6 +41,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Agent(args) => agent::run(args),
         Command::Status(args) => block_on(status::run(args, style)),
         Command::Check(args) => block_on(check::run(args, style)),
+        Command::Doctor(args) => doctor::run(&args, style),
         Command::Observe(args) => block_on(observe::run(args, style)),
         Command::Flows(args) => block_on(flows::run(args)),
         Command::Policy(args) => match args.command {

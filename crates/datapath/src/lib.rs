@@ -23,6 +23,7 @@ mod ifreq;
 pub mod links;
 pub mod netlink;
 pub mod netns;
+pub mod notices;
 pub mod packet;
 pub mod peer;
 pub mod probe;

@@ -1,32 +1,205 @@
-//! Questions over netlink that are asked and answered at once, and their attributes (linux/netlink.h).
+//! Netlink, as much of it as reading takes: dumps and single questions, and their attributes
+//! (linux/netlink.h).
+//!
+//! Attributes are read by number rather than into the types of a library: an attribute that is not
+//! known, or longer than it was when the library was written, must not cost a namespace its links.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
-use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
-    sockopt,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send,
+    socket_with, sockopt,
 };
-use rustix::time::Timespec;
 
-/// `NLM_F_REQUEST`.
-const REQUEST: u16 = 0x001;
-/// `NLM_F_ACK`.
-const ACK: u16 = 0x004;
-/// `NLM_F_DUMP`.
-const DUMP: u16 = 0x300;
-/// `NLMSG_ERROR` and `NLMSG_DONE`.
-const MSG_ERROR: u16 = 2;
-const MSG_DONE: u16 = 3;
-/// `struct nlmsghdr`.
+/// The kernel answers at once; one that says nothing must not hold the caller up.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes of `struct nlmsghdr`.
 const HEADER: usize = 16;
-/// A dump's messages come in pieces of at most this many bytes (`netlink_dump`).
-const BUFFER: usize = 64 << 10;
-/// Kernel answers come at once; a kernel that says nothing must not hold the caller up.
-const PATIENCE_SECONDS: u64 = 2;
-/// The types' upper bits are flags (`NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`).
+/// Receives any message of a dump: the kernel makes none larger than 32 KiB for such a buffer.
+const BUFFER: usize = 64 * 1024;
+/// `NLM_F_REQUEST`, and `NLM_F_DUMP`.
+const REQUEST: u16 = 0x001;
+const DUMP: u16 = 0x300;
+/// `NLM_F_DUMP_INTR`: something changed meanwhile.
+const INTERRUPTED: u16 = 0x10;
+/// `NLMSG_ERROR` and `NLMSG_DONE`.
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+/// Flags in an attribute's type: nested, byte order.
 const TYPE_MASK: u16 = 0x3fff;
+/// A dump that something interrupted is asked for again this often, then taken as it is.
+const TRIES: usize = 3;
+
+/// A netlink socket of the namespace that the thread was in when it was opened.
+pub struct Socket {
+    fd: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+impl Socket {
+    /// Opens one. `None` is routing.
+    pub fn open(protocol: Option<Protocol>) -> io::Result<Self> {
+        let fd = socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            protocol,
+        )?;
+        sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(PATIENCE))?;
+        Ok(Self {
+            fd,
+            buffer: vec![0; BUFFER],
+        })
+    }
+
+    /// Everything of a kind. `read` makes a value of a message's type and body, or passes over it.
+    pub fn dump<T>(
+        &mut self,
+        kind: u16,
+        body: &[u8],
+        mut read: impl FnMut(u16, &[u8]) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
+        let mut found = Vec::new();
+        for _ in 0..TRIES {
+            found.clear();
+            self.send(kind, REQUEST | DUMP, body)?;
+            let mut interrupted = false;
+            while self.receive(|kind, flags, body| {
+                interrupted |= flags & INTERRUPTED != 0;
+                found.extend(read(kind, body));
+            })? {}
+            if !interrupted {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The first answer to a single question.
+    pub fn ask(&mut self, kind: u16, body: &[u8]) -> io::Result<Vec<u8>> {
+        self.send(kind, REQUEST, body)?;
+        let mut answer = Vec::new();
+        self.receive(|_, _, body| answer = body.to_vec())?;
+        Ok(answer)
+    }
+
+    fn send(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
+        let mut message = Vec::with_capacity(HEADER + body.len());
+        let len = u32::try_from(HEADER + body.len()).map_err(io::Error::other)?;
+        message.extend(len.to_ne_bytes());
+        message.extend(kind.to_ne_bytes());
+        message.extend(flags.to_ne_bytes());
+        message.extend([0; 8]); // sequence number and port: one question at a time
+        message.extend(body);
+        send(&self.fd, &message, SendFlags::empty())?;
+        Ok(())
+    }
+
+    /// One datagram of messages. False after the last of a dump.
+    fn receive(&mut self, mut each: impl FnMut(u16, u16, &[u8])) -> io::Result<bool> {
+        let (len, _) = recv(&self.fd, self.buffer.as_mut_slice(), RecvFlags::empty())?;
+        let mut rest = self.buffer.get(..len).unwrap_or_default();
+        while let Some(header) = rest.get(..HEADER) {
+            let len = u32_at(header, 0).unwrap_or(0) as usize;
+            let Some(body) = rest.get(HEADER..len) else {
+                break;
+            };
+            match u16_at(header, 4).unwrap_or(0) {
+                DONE => return Ok(false),
+                // struct nlmsgerr: a negative error number first.
+                ERROR => match u32_at(body, 0).unwrap_or(0) as i32 {
+                    0 => return Ok(false),
+                    code => return Err(io::Error::from_raw_os_error(code.wrapping_neg())),
+                },
+                kind => each(kind, u16_at(header, 6).unwrap_or(0), body),
+            }
+            rest = rest.get(aligned(len)..).unwrap_or_default();
+        }
+        Ok(true)
+    }
+}
+
+fn aligned(len: usize) -> usize {
+    len.next_multiple_of(4)
+}
+
+/// Appends an attribute to a request.
+pub fn push(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let len = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    body.extend(len.to_ne_bytes());
+    body.extend(kind.to_ne_bytes());
+    body.extend(value);
+    body.resize(aligned(body.len()), 0);
+}
+
+/// The attributes in `bytes`: type and value.
+pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let len = usize::from(u16_at(rest, 0)?);
+        let kind = u16_at(rest, 2)? & TYPE_MASK;
+        let value = rest.get(4..len)?;
+        rest = rest.get(aligned(len)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+/// Attributes after a fixed header of so many bytes.
+pub fn attributes_after(bytes: &[u8], header: usize) -> impl Iterator<Item = (u16, &[u8])> {
+    attributes(bytes.get(header..).unwrap_or_default())
+}
+
+/// A 16-bit number in the machine's order.
+pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    let raw = bytes.get(at..)?.first_chunk()?;
+    Some(u16::from_ne_bytes(*raw))
+}
+
+/// A 32-bit number in the machine's order.
+pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    let raw = bytes.get(at..)?.first_chunk()?;
+    Some(u32::from_ne_bytes(*raw))
+}
+
+/// A 64-bit number in the machine's order.
+pub fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    let raw = bytes.get(at..)?.first_chunk()?;
+    Some(u64::from_ne_bytes(*raw))
+}
+
+/// The first byte.
+pub fn u8_of(bytes: &[u8]) -> u8 {
+    bytes.first().copied().unwrap_or(0)
+}
+
+/// A 32-bit number, 0 if it is none.
+pub fn u32_of(bytes: &[u8]) -> u32 {
+    u32_at(bytes, 0).unwrap_or(0)
+}
+
+/// A string up to its zero byte.
+pub fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+}
+
+/// An IP address of 4 or 16 bytes.
+pub fn address(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Some(Ipv4Addr::from(v4).into());
+    }
+    let v6 = <[u8; 16]>::try_from(bytes).ok()?;
+    Some(Ipv6Addr::from(v6).into())
+}
+
+/// A hardware address as people write it.
+pub fn mac(bytes: &[u8]) -> String {
+    let parts: Vec<String> = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    parts.join(":")
+}
 
 /// Which family is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +211,7 @@ pub enum Family {
 }
 
 /// One message: type and what follows the header.
+#[derive(Clone, Debug)]
 pub struct Message {
     /// Its type.
     pub kind: u16,
@@ -45,169 +219,28 @@ pub struct Message {
     pub payload: Vec<u8>,
 }
 
-/// Asks for one object, or for all (`dump`), and returns the messages of the answer.
+/// Asks for one object, or for all (`dump`), on a socket of its own.
 pub fn ask(family: Family, kind: u16, dump: bool, body: &[u8]) -> io::Result<Vec<Message>> {
-    let protocol = match family {
-        Family::Route => None, // 0: NETLINK_ROUTE
+    let mut socket = Socket::open(match family {
+        Family::Route => None,
         Family::Netfilter => Some(netlink::NETFILTER),
+    })?;
+    let message = |kind, payload: &[u8]| {
+        Some(Message {
+            kind,
+            payload: payload.to_vec(),
+        })
     };
-    let socket = socket_with(
-        AddressFamily::NETLINK,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC,
-        protocol,
-    )?;
-    let patience = std::time::Duration::from_secs(PATIENCE_SECONDS);
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(patience))?;
-    let flags = REQUEST | if dump { DUMP } else { ACK };
-    let mut message = Vec::with_capacity(HEADER + body.len());
-    message.extend(((HEADER + body.len()) as u32).to_ne_bytes());
-    message.extend(kind.to_ne_bytes());
-    message.extend(flags.to_ne_bytes());
-    message.extend([0; 8]); // sequence number and port: one question, one answer
-    message.extend(body);
-    send(&socket, &message, SendFlags::empty())?;
-    let mut answer = Vec::new();
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let (len, _) = recv(&socket, buffer.as_mut_slice(), RecvFlags::empty())?;
-        if take(buffer.get(..len).unwrap_or_default(), &mut answer)? {
-            return Ok(answer);
-        }
+    if dump {
+        return socket.dump(kind, body, message);
     }
-}
-
-/// Takes the messages of one datagram; true at the end of the answer.
-fn take(mut data: &[u8], answer: &mut Vec<Message>) -> io::Result<bool> {
-    while let Some((kind, payload, rest)) = first_message(data) {
-        match kind {
-            MSG_DONE => return Ok(true),
-            MSG_ERROR => {
-                // struct nlmsgerr: 0 is the acknowledgement.
-                let code = number(payload).ok_or(io::ErrorKind::UnexpectedEof)? as i32;
-                return match code {
-                    0 => Ok(true),
-                    code => Err(io::Error::from_raw_os_error(-code)),
-                };
-            }
-            kind => answer.push(Message {
-                kind,
-                payload: payload.to_vec(),
-            }),
-        }
-        data = rest;
-    }
-    Ok(false)
-}
-
-fn first_message(data: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let len = number(data)? as usize;
-    let kind = u16::from_ne_bytes(data.get(4..6)?.try_into().ok()?);
-    let payload = data.get(HEADER..len)?;
-    Some((kind, payload, data.get(aligned(len)..).unwrap_or_default()))
-}
-
-fn aligned(len: usize) -> usize {
-    len.next_multiple_of(4)
-}
-
-/// The first four bytes as a number in the machine's order.
-pub fn number(data: &[u8]) -> Option<u32> {
-    Some(u32::from_ne_bytes(data.get(..4)?.try_into().ok()?))
-}
-
-/// The attributes of a message or of a nested attribute: type and value.
-pub fn attributes(mut data: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let len = usize::from(u16::from_ne_bytes(data.get(..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(data.get(2..4)?.try_into().ok()?) & TYPE_MASK;
-        let value = data.get(4..len)?;
-        data = data.get(aligned(len)..).unwrap_or_default();
-        Some((kind, value))
-    })
+    let payload = socket.ask(kind, body)?;
+    Ok(vec![Message { kind, payload }])
 }
 
 /// The value of one attribute.
-pub fn attribute(data: &[u8], wanted: u16) -> Option<&[u8]> {
-    attributes(data).find_map(|(kind, value)| (kind == wanted).then_some(value))
-}
-
-/// A text attribute without its terminator.
-pub fn text(value: &[u8]) -> String {
-    let end = value.iter().position(|&b| b == 0).unwrap_or(value.len());
-    String::from_utf8_lossy(value.get(..end).unwrap_or_default()).into_owned()
-}
-
-/// Appends an attribute.
-pub fn push(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let len = 4 + value.len();
-    body.extend((len as u16).to_ne_bytes());
-    body.extend(kind.to_ne_bytes());
-    body.extend(value);
-    body.resize(body.len() + aligned(len) - len, 0);
-}
-
-/// Says that links have changed, here and in every namespace that has an identifier here, which
-/// the other ends of our veth pairs have.
-pub struct LinkNotices {
-    socket: OwnedFd,
-}
-
-/// `RTMGRP_LINK`.
-const GROUP_LINK: u32 = 1;
-/// `SOL_NETLINK` and `NETLINK_LISTEN_ALL_NSID`.
-const SOL_NETLINK: libc::c_int = 270;
-const LISTEN_ALL_NSID: libc::c_int = 8;
-
-impl LinkNotices {
-    /// Listens in the calling thread's namespace. Notices of other namespaces come only if the
-    /// caller has `CAP_NET_BROADCAST` now; whether they do is returned.
-    pub fn open() -> io::Result<(Self, bool)> {
-        let socket = socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-            None, // 0: NETLINK_ROUTE
-        )?;
-        let on: libc::c_int = 1;
-        // SAFETY: the option reads one int, which lives for the call.
-        let status = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                SOL_NETLINK,
-                LISTEN_ALL_NSID,
-                (&raw const on).cast(),
-                size_of_val(&on) as libc::socklen_t,
-            )
-        };
-        bind(&socket, &SocketAddrNetlink::new(0, GROUP_LINK))?;
-        Ok((Self { socket }, status == 0))
-    }
-
-    /// Waits for a notice, at most so many milliseconds; takes all that are there. True if there
-    /// was one, or some were lost.
-    pub fn wait(&self, millis: u32) -> io::Result<bool> {
-        use rustix::event::{PollFd, PollFlags, poll};
-        let time = Timespec {
-            tv_sec: i64::from(millis / 1000),
-            tv_nsec: i64::from(millis % 1000) * 1_000_000,
-        };
-        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
-        match poll(&mut fds, Some(&time)) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(false),
-            Ok(_) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let mut buffer = [0; 4096];
-        loop {
-            match recv(self.socket.as_fd(), &mut buffer, RecvFlags::empty()) {
-                // ENOBUFS: some were lost; whoever looks at everything anyway misses nothing.
-                Ok(_) | Err(rustix::io::Errno::NOBUFS | rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => return Ok(true),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
+pub fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(bytes).find_map(|(kind, value)| (kind == wanted).then_some(value))
 }
 
 #[cfg(test)]
@@ -224,7 +257,7 @@ mod tests {
         let all: Vec<_> = attributes(&body).collect();
         assert_eq!(all.len(), 2);
         assert_eq!(text(attribute(&body, 3).unwrap()), "eth0");
-        assert_eq!(number(attribute(&body, 4).unwrap()), Some(7));
+        assert_eq!(u32_at(attribute(&body, 4).unwrap(), 0), Some(7));
         assert_eq!(attribute(&body, 5), None);
     }
 

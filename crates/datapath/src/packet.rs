@@ -115,7 +115,8 @@ pub struct PacketSocket {
 }
 
 impl PacketSocket {
-    /// Opens it; from then on every frame that the interface receives comes here too. Needs
+    /// Opens it; from then on every frame that the interface receives comes here too, those for other
+    /// hosts' addresses as well: the interface is promiscuous while the socket is open. Needs
     /// CAP_NET_RAW.
     ///
     /// # Errors
@@ -137,13 +138,26 @@ impl PacketSocket {
         socket
             .bind(ifindex, options.send_only)
             .map_err(Error::os("binding a packet socket to", ifname))?;
+        socket
+            .see_all(ifindex)
+            .map_err(Error::os("asking for every frame of", ifname))?;
         Ok(socket)
+    }
+
+    fn see_all(&self, ifindex: u32) -> io::Result<()> {
+        let request = libc::packet_mreq {
+            mr_ifindex: ifindex as libc::c_int,
+            mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        self.set(libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, request)
     }
 
     fn configure(&self, ifname: &str, options: Options) -> Result<(), Error> {
         let packet = libc::SOL_PACKET;
         let set = |level, name, value: libc::c_int, action| {
-            self.set(level, name, value)
+            self.set::<libc::c_int>(level, name, value)
                 .map_err(Error::os(action, ifname))
         };
         set(packet, libc::PACKET_AUXDATA, 1, "asking for the tags of")?;
@@ -162,15 +176,15 @@ impl PacketSocket {
         Ok(())
     }
 
-    fn set(&self, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
-        // SAFETY: these options read one int, which lives for the call.
+    fn set<T>(&self, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
+        // SAFETY: the option reads a value of this size, which lives for the call.
         let status = unsafe {
             libc::setsockopt(
                 self.fd.as_raw_fd(),
                 level,
                 name,
                 (&raw const value).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
+                size_of::<T>() as libc::socklen_t,
             )
         };
         if status < 0 {

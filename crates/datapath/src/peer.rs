@@ -3,14 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-
 use crate::Error;
-use crate::netlink::{self, Family, attribute, number};
+use crate::netlink::{self, Family, attribute, u32_at};
+use crate::netns;
 
 /// Length of `struct ifinfomsg`, and `IFLA_IFNAME`, `IFLA_LINK`, `IFLA_LINKINFO` with its kind,
 /// `IFLA_LINK_NETNSID`, `IFLA_XDP` of
@@ -65,7 +64,7 @@ pub fn peer(ifname: &str) -> Result<Option<Peer>, Error> {
     if !PAIRS.contains(&kind.map(netlink::text).unwrap_or_default().as_str()) {
         return Ok(None);
     }
-    let value = |kind| attribute(&attributes, kind).and_then(number);
+    let value = |kind| attribute(&attributes, kind).and_then(|value| u32_at(value, 0));
     let ifindex = value(IFLA_LINK).filter(|&index| index != 0);
     let nsid = value(IFLA_LINK_NETNSID).map(|id| id as i32);
     Ok(ifindex.map(|ifindex| Peer { ifindex, nsid }))
@@ -76,7 +75,7 @@ pub fn xdp_program(ifname: &str) -> Result<Option<u32>, Error> {
     let attributes = link_attributes(ifname)?;
     let xdp = attribute(&attributes, IFLA_XDP);
     let id = xdp.and_then(|xdp| attribute(xdp, IFLA_XDP_PROG_ID));
-    Ok(id.and_then(number).filter(|&id| id != 0))
+    Ok(id.and_then(|value| u32_at(value, 0)).filter(|&id| id != 0))
 }
 
 /// The identifier that the calling thread's namespace has for another one; `None` if none.
@@ -85,9 +84,9 @@ fn nsid_of(namespace: &File) -> io::Result<Option<i32>> {
     let fd = namespace.as_raw_fd() as u32;
     netlink::push(&mut body, NETNSA_FD, &fd.to_ne_bytes());
     let answer = netlink::ask(Family::Route, RTM_GETNSID, false, &body)?;
-    let id = answer
-        .iter()
-        .find_map(|message| attribute(message.payload.get(RTGEN..)?, NETNSA_NSID).and_then(number));
+    let id = answer.iter().find_map(|message| {
+        attribute(message.payload.get(RTGEN..)?, NETNSA_NSID).and_then(|value| u32_at(value, 0))
+    });
     // NETNSA_NSID_NOT_ASSIGNED is -1.
     Ok(id.map(|id| id as i32).filter(|&id| id >= 0))
 }
@@ -154,24 +153,10 @@ pub fn own() -> Result<File, Error> {
     File::open(PATH).map_err(Error::os("opening", PATH))
 }
 
-/// Does some work in a network namespace, in a thread of its own that ends with it: whatever
-/// happens there, the caller stays where it is. Needs `CAP_SYS_ADMIN`.
+/// Does some work in a network namespace; see [`netns::within`].
 pub fn within<T: Send>(
     namespace: &File,
     work: impl FnOnce() -> Result<T, Error> + Send,
 ) -> Result<T, Error> {
-    let fail = || Error::os("entering", "a network namespace");
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("tg-netns".to_owned())
-            .spawn_scoped(scope, || {
-                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                    .map_err(|error| fail()(error.into()))?;
-                work()
-            })
-            .map_err(fail())?;
-        thread
-            .join()
-            .unwrap_or_else(|_| Err(fail()(io::Error::other("the work there ended badly"))))
-    })
+    netns::within(namespace, work).map_err(Error::os("entering", "a network namespace"))?
 }

@@ -9,7 +9,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::bpf::{Mechanism, Programs, Settings};
-use crate::netlink::{self, Family, attribute, attributes, number, text};
+use crate::netlink::{self, Family, attribute, attributes, text, u32_at};
 use crate::tap::{self, Offloads, Tap};
 use crate::{Error, links, peer};
 
@@ -212,7 +212,7 @@ fn filters(ifname: &str, parent: u32, ingress: bool) -> Result<Vec<Attached>, Er
         let all = payload.get(TCMSG..)?;
         let options = attribute(all, TCA_OPTIONS)?;
         let kind = attribute(all, TCA_KIND).map(text).unwrap_or_default();
-        let handle = number(payload.get(8..)?)?;
+        let handle = u32_at(payload, 8)?;
         let name = attribute(options, TCA_BPF_NAME).map_or(kind, text);
         (handle != 0).then_some(Attached {
             hook: "clsact",

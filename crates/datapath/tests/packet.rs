@@ -7,6 +7,8 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::{PATIENCE, inside, run};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tollgate_datapath::packet::{
@@ -39,7 +41,21 @@ impl Pair {
         for end in ["va", "vb"] {
             run(&format!("ip -n {netns} link set {end} up"));
         }
+        // Until the kernel has noticed the carrier, it drops what is sent ("qdisc noop").
+        let deadline = Instant::now() + PATIENCE;
+        while ["va", "vb"].iter().any(|end| !pair.ready(end)) {
+            assert!(Instant::now() < deadline, "the links do not come up");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         pair
+    }
+
+    fn ready(&self, end: &str) -> bool {
+        let output = std::process::Command::new("ip")
+            .args(["-n", &self.netns, "-o", "link", "show", end])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).contains("qdisc noqueue state UP")
     }
 
     fn open(&self, end: &'static str, options: Options) -> PacketSocket {

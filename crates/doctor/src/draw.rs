@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use crate::action::LEGACY_SIZE;
 use crate::case::{Case, Hop, Path, Via};
 use crate::finding::Finding;
 use crate::model::{Feature, Link, LinkKind, Netns, PacketSocket, Snapshot, XdpMode};
@@ -80,8 +81,10 @@ const FEATURES: [(&str, &[&str]); 8] = [
     ("gso", &["tx-generic-segmentation"]),
     ("udp-gso", &["tx-udp-segmentation"]),
     ("gro", &["rx-gro"]),
-    ("lro", &["rx-lro"]),
+    (LRO, &["rx-lro"]),
 ];
+/// Cards alone have it.
+const LRO: &str = "lro";
 /// Those that matter where packets are in tunnels.
 const TUNNEL_FEATURES: [(&str, &[&str]); 3] = [
     ("tunnel-tso", &["tx-udp_tnl-segmentation"]),
@@ -334,8 +337,10 @@ fn is_tunnel(link: &Link) -> bool {
 
 fn features(link: &Link, tunnelled: bool) -> Vec<String> {
     let tunnel = TUNNEL_FEATURES.iter().filter(|_| tunnelled);
+    // What the device cannot do and nobody misses.
+    let absent = |label: &str, feature: &Feature| label == LRO && feature.fixed && !feature.active;
     let shown = FEATURES.iter().chain(tunnel).filter_map(|(label, names)| {
-        let feature = pick(link, names)?;
+        let feature = pick(link, names).filter(|feature| !absent(label, feature))?;
         Some(format!("{label} {}", state(feature)))
     });
     let rare = RARE_FEATURES.iter().filter(|name| link.has(name));
@@ -361,8 +366,19 @@ fn state(feature: &Feature) -> String {
     text
 }
 
+/// Sizes of super-packets, where any is not what every device has.
 fn sizes(link: &Link) -> Vec<String> {
     let sizes = link.sizes;
+    let common = |size: u32| size == 0 || size == LEGACY_SIZE;
+    let all = [
+        sizes.gso_max,
+        sizes.gro_max,
+        sizes.gso_ipv4_max,
+        sizes.gro_ipv4_max,
+    ];
+    if all.into_iter().all(common) && (sizes.tso_max == 0 || sizes.tso_max >= LEGACY_SIZE) {
+        return Vec::new();
+    }
     let all = [
         ("gso_max_size", sizes.gso_max, sizes.gso_ipv4_max),
         ("gro_max_size", sizes.gro_max, sizes.gro_ipv4_max),

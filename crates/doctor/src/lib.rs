@@ -10,6 +10,7 @@
 //! * [`action`]: what a repair changes, and how to change it back
 //! * [`probe`]: traffic that shows what reading cannot: what arrives, and how
 //! * [`catalogue`]: the rules, each with a stable number
+//! * [`growth`]: what grew between two readings
 //! * [`repair`]: carries actions out, and takes them back
 //! * [`persist`]: keeps repairs after a restart
 //! * [`report`]: what people and programs read
@@ -28,6 +29,7 @@ pub mod collect;
 pub mod declared;
 pub mod draw;
 pub mod finding;
+pub mod growth;
 pub mod model;
 pub mod path;
 pub mod persist;

@@ -32,6 +32,7 @@ pub struct Snapshot {
     /// Kernel release as `uname -r` prints it.
     pub kernel: String,
     /// The namespace that the doctor runs in; `None` if that is the one called `host`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub own: Option<NetnsId>,
     /// Every network namespace that was found.
     pub namespaces: Vec<Netns>,

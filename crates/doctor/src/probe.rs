@@ -245,12 +245,6 @@ pub enum ProbeError {
         /// The system's reason.
         source: io::Error,
     },
-    /// A thread died.
-    #[error("a probe's thread in {path} died; this is a fault of tollgate, please report it", path = path.display())]
-    Died {
-        /// The namespace's file.
-        path: PathBuf,
-    },
     /// The other side has no address.
     #[error("{path} has no address that could be probed: give it one, or name one", path = path.display())]
     NoAddress {

@@ -6,15 +6,13 @@ mod text;
 use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, ProbeResult, Via};
+use crate::catalogue::entry;
 use crate::finding::{Evidence, Finding, Severity};
 use crate::model::{LinkRef, Snapshot};
 use crate::repair::command_line;
 
 pub use html::{Stages, page};
 pub use text::{printable, text};
-
-/// The documentation of the findings, within the repository; an anchor for each number.
-const PAGE: &str = "docs/doctor.md";
 
 /// The result. Field names of its JSON are stable: they may be added to, not changed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -36,9 +34,11 @@ pub struct Report {
 pub struct Found {
     /// Its number, `TG1001`.
     pub code: String,
+    /// What is wrong, in a few words.
+    pub title: String,
     /// How bad.
     pub severity: Severity,
-    /// What is wrong.
+    /// What is wrong here.
     pub sentence: String,
     /// Where, if it is about one interface.
     pub at: Option<Place>,
@@ -135,10 +135,11 @@ impl Report {
 }
 
 fn found(now: &Snapshot, finding: &Finding) -> Found {
-    let code = finding.number.to_string();
+    let known = entry(finding.number);
     Found {
-        page: format!("{PAGE}#{}", code.to_lowercase()),
-        code,
+        page: known.map_or_else(String::new, |entry| entry.page.to_owned()),
+        title: known.map_or_else(String::new, |entry| entry.title.to_owned()),
+        code: finding.number.to_string(),
         severity: finding.severity,
         sentence: finding.sentence.clone(),
         at: finding.at.map(|at| place(now, at)),
@@ -303,7 +304,7 @@ mod tests {
         assert_eq!(codes, ["TG1001", "TG1003", "TG1002"]);
         let first = &value["findings"][0];
         assert_eq!(first["severity"], "error");
-        assert_eq!(first["page"], "docs/doctor.md#tg1001");
+        assert_eq!(first["page"], "docs/doctor/TG1001.md");
         assert_eq!(first["evidence"][0]["source"], EVIL);
         let command = first["actions"][0]["command"].as_str().unwrap();
         assert!(

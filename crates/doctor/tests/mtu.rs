@@ -51,9 +51,36 @@ fn narrow_hop_that_routes_says_so() {
     let mut case = tunnelled(0);
     case.path.as_mut().unwrap().hops[3].via = Via::Route("default dev eth0".to_owned());
     find_link(&mut case, HOST, "eth0").mtu = 1460;
+    // Of the uplink that is told by its own number.
+    found(&case, 1106);
+    not_found(&case, 1101);
+    host(&mut case).routes[0].to = "10.0.0.0/8".parse().unwrap();
+    not_found(&case, 1106);
     assert_eq!(found(&case, 1101).severity, Severity::Warning);
     host(&mut case).filter.clamps_mss = true;
     not_found(&case, 1101);
+}
+
+#[test]
+fn what_differs_at_a_pair_is_told_once() {
+    let mut case = tunnelled(0);
+    case.path.as_mut().unwrap().hops[1].via = Via::Pair;
+    find_link(&mut case, HOST, "veth-pod").mtu = 1400;
+    found(&case, 1102);
+    not_found(&case, 1101);
+    // What probes lose for it is no finding beside it.
+    case.probes = vec![
+        probe(ProbeKind::Small, ProbeOutcome::Passed),
+        probe(ProbeKind::Mtu, lost()),
+        probe(ProbeKind::MtuPlusOne, lost()),
+    ];
+    not_found(&case, 1108);
+    not_found(&case, 1109);
+    find_link(&mut case, HOST, "veth-pod").mtu = 1500;
+    found(&case, 1108);
+    not_found(&case, 1109);
+    case.probes.remove(1);
+    found(&case, 1109);
 }
 
 #[test]
@@ -263,10 +290,11 @@ fn full_size_lost_while_small_passes() {
         probe(ProbeKind::Small, ProbeOutcome::Passed),
         probe(ProbeKind::Mtu, lost()),
     ];
+    let evidence = found(&case, 1108).evidence;
     assert!(
-        found(&case, 1108)
-            .sentence
-            .contains("UDP over IPv4, outbound")
+        evidence[0]
+            .value
+            .contains("UDP over IPv4, outbound: no answer")
     );
     // Nothing passes at all: not a question of size.
     case.probes[0].outcome = lost();

@@ -103,7 +103,7 @@ fn checksum_errors_at_the_receiver_of_a_probe() {
     case.probes = vec![probe(failed.clone(), &[("Tcp:InCsumErrors", 1)])];
     let finding = found(&case, 1203);
     assert_eq!(finding.severity, Severity::Error);
-    assert!(finding.sentence.contains("TCP over IPv4, inbound"));
+    assert!(finding.evidence[0].value.contains("TCP over IPv4, inbound"));
     case.probes = vec![probe(failed, &[("Tcp:InCsumErrors", 0), ("Tcp:InErrs", 5)])];
     not_found(&case, 1203);
 }

@@ -80,6 +80,9 @@ counters! {
     trimmed,
     /// Segments whose urgent pointer was cleared: it takes a byte out of the stream that is read.
     urgent_cleared,
+    /// Flows under policies in audit mode only that could not be read any further without holding up or
+    /// changing what they carry; they go on unread.
+    audit_unread,
     /// FINs dropped because the stream would have ended before something that was judged.
     fin_misplaced,
     /// SYNs dropped because the other side had already opened the flow.

@@ -247,7 +247,6 @@ impl Engine {
             }
             return ctx.recount(held, flow);
         }
-        tcp::replaced(flow, ctx);
         self.remove(at, now, out);
         self.open(now, packet, policy, out);
     }
@@ -269,8 +268,8 @@ impl Engine {
         flow.note_reset(packet, ctx);
         let held = flow.judged_bytes();
         let was_denied = matches!(flow.state, State::Denied(_));
-        if matches!(flow.state, State::Lost) && packet.layout.protocol == UDP {
-            flow.state = quic::adopted(flow, policy);
+        if matches!(flow.state, State::Lost) {
+            flow.state = regained(flow, policy);
         }
         match &flow.state {
             State::Open => {
@@ -435,7 +434,7 @@ impl Engine {
             Some(at) => self
                 .flows
                 .get_mut(at)
-                .is_some_and(|f| matches!(f.state, State::Open | State::Dns(_))),
+                .is_some_and(|flow| passes_fragments(flow)),
             None => is_passed_by_kernel(&flow_key, ctx!(self, now, out)),
         };
         if !allowed {
@@ -496,6 +495,7 @@ impl Engine {
         let held = flow.judged_bytes();
         ctx.judged_bytes.change(flow.key.endpoint, held, 0);
         deny::forget_last_word(&mut flow, ctx);
+        tcp::forgotten(&flow, ctx);
         if !ctx.out.wants_all() {
             if flow.cached.is_some() {
                 ctx.out.cache_delete(&flow.key);
@@ -661,6 +661,18 @@ impl Engine {
     }
 }
 
+/// How a flow goes on of which the engine before this one knew more. What no enforced rule judges may
+/// go on.
+fn regained(flow: &Flow, policy: &EndpointPolicy) -> State {
+    if flow.key.protocol == UDP {
+        return quic::adopted(flow, policy);
+    }
+    match policy.decide_named(&flow.query(), &flow.names) {
+        FlowVerdict::Allow(_) => State::Open,
+        FlowVerdict::Deny(_) | FlowVerdict::Inspect(_) => State::Lost,
+    }
+}
+
 /// A flow of which the engine before this one knew more.
 fn lost<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
     ctx.counters.unknown_flow += 1;
@@ -713,7 +725,16 @@ fn is_passed_by_kernel<O: Output>(key: &FlowKey, ctx: &mut Ctx<'_, O>) -> bool {
 }
 
 fn is_handshaking(flow: &Flow) -> bool {
-    matches!(&flow.state, State::Inspect(inspection) if !inspection.established)
+    matches!(&flow.state, State::Inspect(inspection) if !inspection.established && inspection.is_enforced())
+}
+
+/// Whether the fragments behind the first one pass.
+fn passes_fragments(flow: &Flow) -> bool {
+    match &flow.state {
+        State::Open | State::Dns(_) => true,
+        State::Quic(quic) => quic.is_audit_only(),
+        State::Inspect(_) | State::Lost | State::Denied(_) => false,
+    }
 }
 
 /// The server has answered, whatever it answered: a client may wait long before its first byte.
@@ -726,6 +747,7 @@ fn has_syn_ack(flow: &Flow, progress: &Progress) -> bool {
 /// How long a flow may be silent before it is forgotten.
 fn patience(flow: &Flow, progress: &Progress, limits: &Limits) -> Duration {
     match &flow.state {
+        State::Denied(_) if flow.has_half_hello() => limits.datagram_idle,
         State::Denied(_) => DENIED_LINGER,
         _ if flow.key.protocol != TCP => limits.datagram_idle,
         State::Inspect(inspection) if !inspection.established && !has_syn_ack(flow, progress) => {

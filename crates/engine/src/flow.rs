@@ -16,7 +16,7 @@ use crate::inspect::Inspection;
 use crate::key::FlowKey;
 use crate::output::Output;
 use crate::quic::QuicFlow;
-use crate::segment::{Ctx, Packet, segment_end};
+use crate::segment::{Ctx, Packet, TCP, segment_end};
 use crate::seq;
 
 /// How far an RST may be ahead of what its receiver has acknowledged: a window in flight.
@@ -62,6 +62,9 @@ pub(crate) struct Refusing {
     /// The client was sent a last word (403, alert) and a FIN; what it still sends is
     /// acknowledged so that it closes in order.
     pub parting: Option<Parting>,
+    /// UDP: the server may hold a part of a hello that was never judged. As long as it can wait for the
+    /// rest, no other flow begins in this one's place.
+    pub half_hello: bool,
     /// A last word whose place in the stream the client has not reached yet.
     pub waiting: Option<Box<LastWord>>,
 }
@@ -320,6 +323,20 @@ impl Flow {
             ctx.out.cache_delete(&self.key);
             self.cached = None;
         }
+    }
+
+    /// Whether a part of a hello may be at the server.
+    pub(crate) fn has_half_hello(&self) -> bool {
+        match &self.state {
+            State::Quic(quic) => quic.has_forwarded(),
+            State::Denied(refusing) => refusing.half_hello,
+            State::Open | State::Lost | State::Inspect(_) | State::Dns(_) => false,
+        }
+    }
+
+    /// Whether a denied flow stays denied under a new policy.
+    pub(crate) fn stays_denied(&self) -> bool {
+        self.key.protocol == TCP || self.has_half_hello()
     }
 
     /// Memory of what is judged of the flow: bytes that are remembered, what its reader holds, and the

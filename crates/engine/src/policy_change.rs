@@ -65,7 +65,7 @@ pub(crate) fn recheck<O: Output>(
 fn allow<O: Output>(flow: &mut Flow, is_watched: bool, ctx: &mut Ctx<'_, O>) -> bool {
     match &flow.state {
         // A connection that was refused stays closed; anything else may begin anew.
-        State::Denied(_) => return flow.key.protocol == TCP,
+        State::Denied(_) => return flow.stays_denied(),
         State::Dns(_) if is_watched => {}
         // Of a connection that is open, the beginning was not read.
         State::Open if is_watched && flow.key.protocol != TCP => dns::watch(flow, ctx),
@@ -86,7 +86,7 @@ fn allow<O: Output>(flow: &mut Flow, is_watched: bool, ctx: &mut Ctx<'_, O>) -> 
 
 fn deny_now<O: Output>(flow: &mut Flow, denial: &Denial, ctx: &mut Ctx<'_, O>) -> bool {
     if matches!(flow.state, State::Denied(_)) {
-        return flow.key.protocol == TCP;
+        return flow.stays_denied();
     }
     let why = Why {
         policy: denial.policy.clone(),
@@ -102,7 +102,7 @@ fn deny_now<O: Output>(flow: &mut Flow, denial: &Denial, ctx: &mut Ctx<'_, O>) -
 /// The flow was opened with an address that the endpoint may not send from any more.
 fn deny_foreign<O: Output>(flow: &mut Flow, ctx: &mut Ctx<'_, O>) -> bool {
     if matches!(flow.state, State::Denied(_)) {
-        return flow.key.protocol == TCP;
+        return flow.stays_denied();
     }
     let why = Why {
         policy: None,
@@ -118,6 +118,14 @@ fn deny_foreign<O: Output>(flow: &mut Flow, ctx: &mut Ctx<'_, O>) -> bool {
 /// Whether the flow's content is being read.
 fn is_read(flow: &Flow) -> bool {
     matches!(flow.state, State::Inspect(_) | State::Quic(_))
+}
+
+fn is_given_up(state: &State) -> bool {
+    match state {
+        State::Inspect(inspection) => inspection.is_given_up(),
+        State::Quic(quic) => quic.is_given_up(),
+        State::Open | State::Lost | State::Dns(_) | State::Denied(_) => false,
+    }
 }
 
 fn set_judges(flow: &mut Flow, judges: Judges) {
@@ -140,7 +148,9 @@ fn inspect<O: Output>(
         audited,
     };
     let reason = match (&flow.state, &flow.facts) {
-        (State::Denied(_), _) => return flow.key.protocol == TCP,
+        (State::Denied(_), _) => return flow.stays_denied(),
+        // A policy in audit mode let go by what it could not read.
+        (state, _) if is_given_up(state) => Some("l7-facts-unknown"),
         (_, Some(facts)) => judges.recorded(facts),
         (State::Inspect(_) | State::Quic(_), None) => None,
         (State::Open | State::Lost | State::Dns(_), None) => Some("l7-facts-unknown"),
@@ -172,6 +182,7 @@ pub(crate) fn cut<O: Output>(flow: &mut Flow, why: Why, silent: bool, ctx: &mut 
         _ => {
             flow.state = State::Denied(Refusing {
                 silent,
+                half_hello: flow.has_half_hello(),
                 ..Refusing::default()
             })
         }

@@ -42,7 +42,10 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
         return;
     };
     let held = inspection.stream.held_bytes();
-    if flow.is_from_client(packet) {
+    if inspection.is_settled() && !inspection.is_enforced() {
+        update_cache(flow, &inspection, ctx);
+        pass_any(flow, packet, ctx);
+    } else if flow.is_from_client(packet) {
         if tcp.flags.urg() && !inspection.is_settled() {
             urgent_segment(flow, &mut inspection, packet, ctx);
         } else {
@@ -77,6 +80,10 @@ pub(crate) fn forward_syn<O: Output>(packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) 
     if packet.payload().is_empty() {
         return ctx.forward(packet.frame);
     }
+    forward_without_payload(packet, ctx);
+}
+
+fn forward_without_payload<O: Output>(packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
     set_scratch(packet, ctx);
     if edit::truncate_payload(ctx.scratch, &packet.layout, 0).is_ok() {
         ctx.counters.trimmed += 1;
@@ -84,13 +91,13 @@ pub(crate) fn forward_syn<O: Output>(packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) 
     }
 }
 
-/// A SYN begins a new connection in this one's place. If the server still holds the front of a head,
-/// the old one must not end in order there: its FIN would look like one of the new connection.
-pub(crate) fn replaced<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) {
+/// The connection is forgotten, or a SYN begins a new one in its place. If the server still holds the
+/// front of a head, it must not end in order there: its FIN would look like one of the new connection.
+pub(crate) fn forgotten<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) {
     let State::Inspect(inspection) = &flow.state else {
         return;
     };
-    if !inspection.established || !inspection.in_head() {
+    if !inspection.established || !inspection.in_head() || !inspection.is_enforced() {
         return;
     }
     let delivered = inspection.stream.next();
@@ -117,6 +124,9 @@ fn server_segment<O: Output>(
     };
     match watch.push(tcp.seq, payload) {
         Answer::OutOfOrder => {
+            if let_go(flow, inspection, packet, None, ctx) {
+                return;
+            }
             ctx.counters.response_out_of_order += 1;
             return;
         }
@@ -129,13 +139,16 @@ fn server_segment<O: Output>(
                 sent: tcp.ack,
                 expected: tcp.seq,
             };
-            flow.drop_cache(ctx);
             let refused = Refused {
                 reason: refusal.reason,
                 detail: refusal.detail,
                 facts: flow.facts.clone(),
                 tell: Tell::Reset,
             };
+            if let_go(flow, inspection, packet, Some(&refused), ctx) {
+                return;
+            }
+            flow.drop_cache(ctx);
             return deny::refuse_stream(flow, at, Turn::Never, refused, ctx);
         }
     }
@@ -151,6 +164,9 @@ fn urgent_segment<O: Output>(
     packet: &Packet<'_>,
     ctx: &mut Ctx<'_, O>,
 ) {
+    if let_go(flow, inspection, packet, None, ctx) {
+        return;
+    }
     let mut frame = packet.frame.to_vec();
     if edit::clear_urgent(&mut frame, &packet.layout).is_err() {
         return;
@@ -175,15 +191,14 @@ fn client_segment<O: Output>(
         return empty_segment(flow, inspection, packet, tcp, ctx);
     }
     if !is_established(flow, inspection, ctx) {
-        ctx.counters.before_handshake += 1;
-        return;
+        return before_handshake(flow, inspection, packet, ctx);
     }
     let ahead = seq::distance(tcp.seq, inspection.stream.next());
     if ahead > 0 && inspection.is_settled() {
         return beyond_settled(flow, inspection, packet, ctx);
     }
     if ahead > 0 && !inspection.leap(ahead.unsigned_abs()) {
-        return hold(inspection, packet, tcp, ahead, ctx);
+        return hold(flow, inspection, packet, ahead, ctx);
     }
     if !segment(flow, inspection, packet, tcp, ctx) {
         return;
@@ -201,6 +216,17 @@ fn client_segment<O: Output>(
         if !goes_on {
             return;
         }
+    }
+}
+
+fn before_handshake<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    ctx: &mut Ctx<'_, O>,
+) {
+    if !let_go(flow, inspection, packet, None, ctx) {
+        ctx.counters.before_handshake += 1;
     }
 }
 
@@ -230,10 +256,14 @@ fn empty_segment<O: Output>(
     if !tcp.flags.fin() || tcp.flags.rst() || inspection.is_settled() {
         return pass(flow, packet, ctx);
     }
+    // It would be the end of an older connection that the server still has.
+    if !is_established(flow, inspection, ctx) {
+        return before_handshake(flow, inspection, packet, ctx);
+    }
     let ahead = seq::distance(tcp.seq, inspection.stream.next());
     if ahead > 0 && !inspection.leap(ahead.unsigned_abs()) {
         // The server would remember it, and cut the stream there once it has got so far.
-        return hold(inspection, packet, tcp, ahead, ctx);
+        return hold(flow, inspection, packet, ahead, ctx);
     }
     end_of_stream(flow, inspection, packet, tcp, ctx);
 }
@@ -241,12 +271,15 @@ fn empty_segment<O: Output>(
 /// A FIN without payload at or before the next expected byte. False: the flow was denied.
 fn end_of_stream<O: Output>(
     flow: &mut Flow,
-    inspection: &Inspection,
+    inspection: &mut Inspection,
     packet: &Packet<'_>,
     tcp: &TcpHeader,
     ctx: &mut Ctx<'_, O>,
 ) -> bool {
     if ends_in_head(inspection, tcp.seq) {
+        if let_go(flow, inspection, packet, Some(&head_incomplete()), ctx) {
+            return true;
+        }
         let at = Position {
             delivered: inspection.stream.next(),
             sent: segment_end(tcp, 0),
@@ -258,10 +291,46 @@ fn end_of_stream<O: Output>(
     }
     if fin_fits(inspection, tcp.seq) {
         pass(flow, packet, ctx);
-    } else {
+    } else if !let_go(flow, inspection, packet, None, ctx) {
         ctx.counters.fin_misplaced += 1;
     }
     true
+}
+
+/// A flow that only policies in audit mode look at, and that cannot be read any further without being
+/// disturbed (`why`: because of its form), goes on unread. False: a rule is enforced.
+fn let_go<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    why: Option<&Refused>,
+    ctx: &mut Ctx<'_, O>,
+) -> bool {
+    if inspection.is_enforced() {
+        return false;
+    }
+    match why {
+        None => ctx.counters.audit_unread += 1,
+        Some(why) => {
+            deny::report_unreadable(flow, inspection.judges.audited.as_deref(), why, ctx);
+        }
+    }
+    stop_reading(flow, inspection, 0);
+    update_cache(flow, inspection, ctx);
+    for frame in inspection.stream.take_held() {
+        if let Some(held) = Packet::reparse(&frame, packet.tag) {
+            pass(flow, &held, ctx);
+        }
+    }
+    pass_any(flow, packet, ctx);
+    true
+}
+
+/// Nothing more is read of a flow that no rule is enforced on. The facts of what was read before do not
+/// stand for what follows, should a rule be enforced later.
+fn stop_reading(flow: &mut Flow, inspection: &mut Inspection, skipped: usize) {
+    flow.facts = None;
+    inspection.give_up(skipped);
 }
 
 /// Whether the stream would end at `fin`, in the middle of a head.
@@ -306,10 +375,11 @@ fn beyond_settled<O: Output>(
     pass(flow, packet, ctx);
 }
 
+/// Holds back a segment that begins `ahead` of the next expected byte.
 fn hold<O: Output>(
+    flow: &mut Flow,
     inspection: &mut Inspection,
     packet: &Packet<'_>,
-    tcp: &TcpHeader,
     ahead: i32,
     ctx: &mut Ctx<'_, O>,
 ) {
@@ -317,11 +387,14 @@ fn hold<O: Output>(
         <= ctx.limits.held_bytes_per_flow
         && *ctx.held_bytes + packet.frame.len() <= ctx.limits.held_bytes;
     if ahead > HOLD_AHEAD || !room {
-        ctx.counters.held_full += 1;
+        if !let_go(flow, inspection, packet, None, ctx) {
+            ctx.counters.held_full += 1;
+        }
         return;
     }
     ctx.counters.held += 1;
-    inspection.stream.hold(tcp.seq, packet.frame);
+    let start = inspection.stream.next().wrapping_add_signed(ahead);
+    inspection.stream.hold(start, packet.frame);
 }
 
 /// A segment that begins at or before the next expected byte. False: the flow was denied.
@@ -336,29 +409,26 @@ fn segment<O: Output>(
     let next = inspection.stream.next();
     let old_len = (next.wrapping_sub(tcp.seq) as usize).min(payload.len());
     let (old, new) = payload.split_at(old_len);
-    let old_is_good = old.is_empty() || check_old(flow, inspection, tcp.seq, old, ctx);
-    if new.is_empty() {
-        if !old_is_good {
-            return true;
-        }
-        if tcp.flags.fin() {
-            let fin = TcpHeader {
-                seq: tcp.seq.wrapping_add(seq::span(payload.len())),
-                ..*tcp
-            };
-            return end_of_stream(flow, inspection, packet, &fin, ctx);
-        }
-        pass(flow, packet, ctx);
+    let front = match old.is_empty() {
+        true => Front::Judged,
+        false => check_old(flow, inspection, tcp.seq, old, ctx),
+    };
+    if front != Front::Judged && let_go(flow, inspection, packet, None, ctx) {
         return true;
     }
+    if new.is_empty() {
+        return old_segment(flow, inspection, packet, tcp, front, ctx);
+    }
     if !has_room(flow, inspection, new.len(), ctx) {
+        // Under an enforced rule it is dropped, and sent again.
+        let_go(flow, inspection, packet, None, ctx);
         return true;
     }
     if !judge(flow, inspection, packet, tcp, new, ctx) {
         return false;
     }
     update_cache(flow, inspection, ctx);
-    if old_is_good {
+    if front == Front::Judged {
         pass(flow, packet, ctx);
     } else {
         forward_trimmed(flow, packet, old_len, ctx);
@@ -366,30 +436,77 @@ fn segment<O: Output>(
     true
 }
 
-/// Whether bytes from before `next` may be sent on: they are those that were judged, or the
-/// server has them already.
+/// What the bytes of a segment from before `next` are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Front {
+    /// Those that were judged.
+    Judged,
+    /// Others, or they cannot be compared any more, where the server has said that it has its own.
+    Acknowledged,
+    /// Others, that the server might take.
+    Other,
+}
+
+/// A segment without a new byte. False: the flow was denied.
+fn old_segment<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    tcp: &TcpHeader,
+    front: Front,
+    ctx: &mut Ctx<'_, O>,
+) -> bool {
+    let len = packet.payload().len();
+    let fin = TcpHeader {
+        seq: tcp.seq.wrapping_add(seq::span(len)),
+        ..*tcp
+    };
+    match front {
+        Front::Other => true,
+        Front::Judged if tcp.flags.fin() => end_of_stream(flow, inspection, packet, &fin, ctx),
+        Front::Judged => {
+            pass(flow, packet, ctx);
+            true
+        }
+        Front::Acknowledged if tcp.flags.fin() => {
+            let mut frame = packet.frame.to_vec();
+            if edit::trim_payload_front(&mut frame, &packet.layout, len).is_err() {
+                return true;
+            }
+            match Packet::reparse(&frame, packet.tag) {
+                Some(bare) => end_of_stream(flow, inspection, &bare, &fin, ctx),
+                None => true,
+            }
+        }
+        Front::Acknowledged => {
+            forward_without_payload(packet, ctx);
+            true
+        }
+    }
+}
+
+/// Whether bytes from before `next` are those that were judged.
 fn check_old<O: Output>(
     flow: &mut Flow,
     inspection: &Inspection,
     start: u32,
     old: &[u8],
     ctx: &mut Ctx<'_, O>,
-) -> bool {
+) -> Front {
     let known = inspection.stream.check_old(start, old);
     if known == Old::Same {
-        return true;
+        return Front::Judged;
     }
-    // The server throws away what it has: a keep-alive probe may carry any byte there
-    // (RFC 9293, section 3.8.4).
+    // A keep-alive probe may carry any byte there (RFC 9293, section 3.8.4).
     let end = start.wrapping_add(seq::span(old.len()));
     if believable_ack(flow, inspection, ctx).is_some_and(|ack| !seq::before(ack, end)) {
-        return true;
+        return Front::Acknowledged;
     }
     match known {
         Old::Forgotten => ctx.counters.retransmission_unknown += 1,
         Old::Different | Old::Same => ctx.counters.retransmission_differs += 1,
     }
-    false
+    Front::Other
 }
 
 /// Makes room among the judged bytes. False: too many are unacknowledged, which is counted.
@@ -448,7 +565,7 @@ fn judge<O: Output>(
     if outcome.is_ok() && tcp.flags.fin() && inspection.in_head() {
         outcome = Err(head_incomplete());
     }
-    inspection.first_ack.get_or_insert(tcp.ack);
+    note_first(flow, inspection, ctx);
     if outcome.is_ok() && inspection.asks_too_early(tcp.ack, || has_all_now(flow, tcp.ack, ctx)) {
         let why = tollgate_l7::refusal::SMTP_TOO_EARLY;
         outcome = Err(Refused::form(why.reason, why.detail));
@@ -458,7 +575,7 @@ fn judge<O: Output>(
             report_let_through(flow, &let_through, ctx);
             deny::report_unreadable(flow, inspection.judges.audited.as_deref(), &refused, ctx);
             let read = inspection.stream.next().wrapping_sub(delivered) as usize;
-            inspection.give_up(new.len().saturating_sub(read));
+            stop_reading(flow, inspection, new.len().saturating_sub(read));
             return true;
         }
         count(refused.facts.is_some(), &refused.tell, ctx);
@@ -480,7 +597,8 @@ fn judge<O: Output>(
         return false;
     }
     if let Some(watch) = &mut inspection.response {
-        watch.starts_at(tcp.ack);
+        // What the client says that it has read may be a lie.
+        watch.starts_at(server_end(flow, ctx).unwrap_or(tcp.ack));
     }
     if let_through.is_empty() {
         return true;
@@ -526,7 +644,7 @@ fn behind_server(flow: &Flow, inspection: &Inspection, at: &Position, client_ack
     let Some(place) = server.max_seq.filter(|_| !server.fin) else {
         return Turn::Never;
     };
-    let heard = inspection.first_ack != Some(place);
+    let heard = inspection.heard_first != Some(place);
     let preface = flow
         .syn
         .map(|syn| syn.wrapping_add(1).wrapping_add(seq::span(PREFACE.len())));
@@ -540,9 +658,19 @@ fn behind_server(flow: &Flow, inspection: &Inspection, at: &Position, client_ack
 
 /// The same, when the kernel may have passed more since.
 fn has_all_now<O: Output>(flow: &Flow, client_ack: u32, ctx: &mut Ctx<'_, O>) -> bool {
+    server_end(flow, ctx) == Some(client_ack)
+}
+
+/// Behind the last byte that the server has sent.
+fn server_end<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) -> Option<u32> {
     let progress = flow.progress(ctx);
-    let server = of_direction(&progress, flow.client_direction().reverse());
-    server.max_seq == Some(client_ack)
+    of_direction(&progress, flow.client_direction().reverse()).max_seq
+}
+
+fn note_first<O: Output>(flow: &Flow, inspection: &mut Inspection, ctx: &mut Ctx<'_, O>) {
+    if inspection.heard_first.is_none() {
+        inspection.heard_first = server_end(flow, ctx);
+    }
 }
 
 /// The client has everything that the server has sent.
@@ -560,6 +688,14 @@ pub(crate) fn update_cache<O: Output>(
 ) {
     let client_is_local = flow.client_direction() == tollgate_wire::tag::Direction::Outbound;
     flow.put_cache(inspection.cache_entry(client_is_local), ctx);
+}
+
+/// Sends a segment of either side on as it came.
+fn pass_any<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+    match flow.is_from_client(packet) {
+        true => pass(flow, packet, ctx),
+        false => ctx.forward(packet.frame),
+    }
 }
 
 /// Sends a segment of the client on as it came.

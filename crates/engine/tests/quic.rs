@@ -221,3 +221,26 @@ fn a_checksum_in_the_payload_is_refused() {
         assert_eq!(reached(&out, &packet), arrives, "{csum_offset}");
     }
 }
+
+/// The server waits for the rest of a hello for longer than a denial is remembered. A flow that was
+/// denied with a part of one at the server does not begin anew meanwhile.
+#[test]
+fn half_a_hello_is_not_completed_after_a_denial_either() {
+    let message = hello("evil.example.net");
+    let (start, rest) = message.split_at(50);
+    let begun = Initial::new(&crypto(0, start)).seal();
+    let late = Initial::new(&crypto(50, rest)).number(1).seal();
+    for changed in [false, true] {
+        let mut gate = Gate::new(&rules());
+        assert!(reached(&send(&mut gate, &begun), &begun));
+        send(&mut gate, &[0xff; 1200]);
+        assert_eq!(gate.denials().len(), 1);
+        if changed {
+            gate.set_policy(&rules());
+        }
+        gate.wait(60);
+        assert!(!reached(&send(&mut gate, &late), &late));
+        gate.wait(121);
+        assert_eq!(gate.engine.flow_count(), 0);
+    }
+}

@@ -279,8 +279,7 @@ impl QuicReader {
                 return Err(QUIC_AMBIGUOUS);
             }
         }
-        let given_up = self.opens_given_up(initial);
-        if given_up {
+        if self.is_of_given_up(initial) {
             return Err(match found {
                 Some(_) => QUIC_AMBIGUOUS,
                 None => QUIC_CONNECTION_FORGOTTEN,
@@ -302,10 +301,10 @@ impl QuicReader {
         })
     }
 
-    /// Whether the keys of a connection that was given up open the packet.
-    fn opens_given_up(&mut self, initial: &Initial<'_>) -> bool {
+    /// Whether the packet is to a connection that was given up, or its keys open it.
+    fn is_of_given_up(&mut self, initial: &Initial<'_>) -> bool {
         let mut given_up = self.given_up.iter_mut();
-        given_up.any(|connection| connection.open(initial).is_some())
+        given_up.any(|connection| connection.is(initial.dcid) || connection.open(initial).is_some())
     }
 
     /// Makes room for a new connection and adds it.

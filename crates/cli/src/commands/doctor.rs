@@ -1,9 +1,11 @@
 //! `tollgate doctor`
 
 mod fix;
+mod machine;
 mod parts;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::fs;
 use std::io::Write;
@@ -12,14 +14,15 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use serde::Serialize;
 use tollgate_doctor::action::Action;
-use tollgate_doctor::case::Case;
+use tollgate_doctor::case::{Case, ProbeOutcome, ProbeResult};
 use tollgate_doctor::finding::{Finding, Severity};
 use tollgate_doctor::model::Snapshot;
 use tollgate_doctor::persist::Left;
 use tollgate_doctor::repair::{Applied, DEFAULT_STATE_DIR, Repairer, Word};
 use tollgate_doctor::report::{self, Report, Stages, printable};
 
-pub use self::parts::Doctor;
+use self::machine::Machine;
+use self::parts::{Doctor, NotCovered, Sources};
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::{Format, Style, json, table};
 
@@ -44,9 +47,13 @@ pub struct Args {
     /// Send traffic of each kind along the path, and see what arrives
     #[arg(long, requires = "to", conflicts_with = "from")]
     probe: bool,
-    /// Look again and again; a line for each finding that comes or goes
+    /// Look again and again: a line for each finding that comes or goes, and each counter of losses that grows
     #[arg(long, conflicts_with_all = ["fix", "undo", "from", "html"])]
     watch: bool,
+    /// With --watch: how often to look
+    #[arg(long, value_name = "SECONDS", requires = "watch", default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=3600))]
+    every: u32,
     /// Repair what was found. Prints what would be run, unless --yes is given
     #[arg(long, conflicts_with_all = ["undo", "from"])]
     fix: bool,
@@ -65,6 +72,9 @@ pub struct Args {
     /// The agent's configuration
     #[arg(long, value_name = "FILE", env = "TOLLGATE_CONFIG", default_value = tollgate_agent::config::DEFAULT_CONFIG_FILE)]
     config: PathBuf,
+    /// Antrea's agent configuration: what its disableTXChecksumOffload declares, and what it leaves out
+    #[arg(long, value_name = "FILE")]
+    antrea_conf: Option<PathBuf>,
     /// Shape of the result
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: Format,
@@ -87,10 +97,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// List what can be found
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with_all = ["endpoint", "explain", "watch", "fix", "undo", "record", "from", "html"])]
     list: bool,
     /// Describe a finding
-    #[arg(long, value_name = "CODE", exclusive = true)]
+    #[arg(long, value_name = "CODE", conflicts_with_all = ["endpoint", "watch", "fix", "undo", "record", "from", "html"])]
     explain: Option<String>,
 }
 
@@ -111,6 +121,7 @@ struct Examined {
     case: Case,
     findings: Vec<Finding>,
     report: Report,
+    not_covered: Vec<NotCovered>,
 }
 
 /// The result as JSON: the report's fields, and what was done.
@@ -118,6 +129,9 @@ struct Examined {
 struct Whole<'a> {
     #[serde(flatten)]
     report: &'a Report,
+    /// With --antrea-conf: what it leaves out.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    not_covered: &'a [NotCovered],
     /// With --fix --yes: what was done; the report is about the machine afterwards.
     #[serde(skip_serializing_if = "Option::is_none")]
     applied: Option<&'a [Applied]>,
@@ -151,10 +165,10 @@ struct KeptFile {
     text: String,
 }
 
-/// Does what was asked for.
-pub fn run(args: &Args, style: Style, doctor: &dyn Doctor) -> Outcome {
-    let out = &mut std::io::stdout().lock();
-    run_to(out, args, style, doctor)
+/// Does what was asked for, on this machine.
+pub fn run(args: &Args, style: Style) -> Outcome {
+    let out = &mut std::io::stdout();
+    run_to(out, args, style, &Machine)
 }
 
 fn run_to(out: &mut dyn Write, args: &Args, style: Style, doctor: &dyn Doctor) -> Outcome {
@@ -162,7 +176,7 @@ fn run_to(out: &mut dyn Write, args: &Args, style: Style, doctor: &dyn Doctor) -
         (Some(code), _) => explain(out, code, doctor),
         (_, Args { list: true, .. }) => list(out, doctor),
         (_, Args { undo: true, .. }) => fix::undo(out, args),
-        (_, Args { watch: true, .. }) => watch(out, args, style, doctor),
+        (_, Args { watch: true, .. }) => watch::run(out, args, style, doctor),
         _ => once(out, args, style, doctor),
     }
 }
@@ -214,6 +228,7 @@ fn once(out: &mut dyn Write, args: &Args, style: Style, doctor: &dyn Doctor) -> 
             out,
             &Whole {
                 report: &examined.report,
+                not_covered: &examined.not_covered,
                 applied: applied.as_deref(),
                 would_run: (args.fix && !args.yes).then(|| commands(&actions)),
                 persist: kept.as_ref(),
@@ -223,8 +238,10 @@ fn once(out: &mut dyn Write, args: &Args, style: Style, doctor: &dyn Doctor) -> 
             if let Some(applied) = &applied {
                 fix::show(out, applied)?;
                 writeln!(out, "\nafter the repair:")?;
+                show_report(out, style, doctor, &examined)?;
+            } else {
+                show(out, args, style, doctor, &examined)?;
             }
-            show(out, args, style, doctor, &examined)?;
             if args.fix && !args.yes {
                 fix::show_plan(out, &actions)?;
             }
@@ -254,22 +271,34 @@ fn examine(
     doctor: &dyn Doctor,
     earlier: Option<Snapshot>,
 ) -> Result<Examined, Failure> {
+    let sources = Sources {
+        config: Some(&args.config),
+        antrea_conf: args.antrea_conf.as_deref(),
+    };
+    let declared = doctor.declared(sources).map_err(Failure::usage)?;
     let mut case = Case {
         now: read(args, doctor)?,
         earlier,
-        declared: doctor.declared(&args.config),
+        declared: declared.states,
         ..Case::default()
     };
     let mut untold = Vec::new();
     if let Some(endpoint) = &args.endpoint {
         let to = args.to.as_deref();
         match doctor.path(&case.now, endpoint, to) {
-            Ok(path) => case.path = path,
+            Ok(path) => {
+                let lost = path.as_ref().and_then(|path| {
+                    let why = tollgate_doctor::path::lost(path)?;
+                    Some(format!("how packets get to {}: {why}", path.to))
+                });
+                untold.extend(lost);
+                case.path = path;
+            }
             // Who names what is not there has mistyped; nothing else was asked for.
             Err(why) => return Err(Failure::usage(why)),
         }
-        if let Some(to) = to.filter(|_| args.probe) {
-            match doctor.probe(&case.now, endpoint, to) {
+        if let (Some(path), Some(to), true) = (&case.path, to, args.probe) {
+            match doctor.probe(&case.now, path, to) {
                 Ok(probes) => case.probes = probes,
                 Err(why) => untold.push(why),
             }
@@ -279,11 +308,31 @@ fn examine(
     }
     let judgement = doctor.judge(&case);
     untold.extend(judgement.untold);
+    let mut report = Report::new(&case, &judgement.findings, untold);
+    report.untold.extend(unexplained(&report));
     Ok(Examined {
-        report: Report::new(&case, &judgement.findings, untold),
+        report,
         findings: judgement.findings,
+        not_covered: declared.not_covered,
         case,
     })
+}
+
+/// Probes that failed although nothing is known to be wrong, or that could not be sent at all.
+fn unexplained(report: &Report) -> Option<String> {
+    let is = |probe: &ProbeResult| matches!(probe.outcome, ProbeOutcome::Failed(_));
+    let failed = report.probes.iter().filter(|probe| is(probe)).count();
+    let passed = |probe: &ProbeResult| probe.outcome == ProbeOutcome::Passed;
+    match (report.healthy, failed) {
+        (true, 1..) => Some(format!(
+            "why {failed} of {} probes failed: nothing that the doctor knows explains it",
+            report.probes.len()
+        )),
+        (true, 0) if !report.probes.is_empty() && !report.probes.iter().any(passed) => {
+            Some("whether probes pass: none could be sent".to_owned())
+        }
+        _ => None,
+    }
 }
 
 fn read(args: &Args, doctor: &dyn Doctor) -> Result<Snapshot, Failure> {
@@ -352,14 +401,24 @@ fn show(
     examined: &Examined,
 ) -> Result<(), Failure> {
     if let Some(path) = &examined.case.path {
-        writeln!(
-            out,
-            "{}",
-            doctor.draw(&examined.case, path, args.ascii).trim_end()
-        )?;
-        writeln!(out)?;
+        let drawing = doctor.draw(&examined.case, path, &examined.findings, args.ascii);
+        writeln!(out, "{}\n", drawing.trim_end())?;
     }
-    write!(out, "{}", report::text(&examined.report, &painter(style)))?;
+    show_report(out, style, doctor, examined)
+}
+
+fn show_report(
+    out: &mut dyn Write,
+    style: Style,
+    doctor: &dyn Doctor,
+    examined: &Examined,
+) -> Result<(), Failure> {
+    let text = report::text(&examined.report, doctor.width(), &painter(style));
+    write!(out, "{text}")?;
+    for left in &examined.not_covered {
+        let (source, why) = (printable(&left.source), printable(&left.why));
+        writeln!(out, "not covered by {source}: {why}")?;
+    }
     Ok(())
 }
 
@@ -368,37 +427,6 @@ fn painter(style: Style) -> impl Fn(Severity, &str) -> String {
         Severity::Error => style.bad(word),
         Severity::Warning => style.odd(word),
         Severity::Info => style.dim(word),
-    }
-}
-
-/// A line for each finding that comes or goes, until interrupted.
-fn watch(out: &mut dyn Write, args: &Args, style: Style, doctor: &dyn Doctor) -> Outcome {
-    let paint = painter(style);
-    let mut known: Vec<(String, String)> = Vec::new();
-    let mut earlier = None;
-    loop {
-        let examined = examine(args, doctor, earlier.take())?;
-        let found = &examined.report.findings;
-        let now = found
-            .iter()
-            .map(|one| (one.code.clone(), one.sentence.clone()));
-        let now: Vec<_> = now.collect();
-        for one in found {
-            if !known.contains(&(one.code.clone(), one.sentence.clone())) {
-                let word = format!("{:?}", one.severity).to_lowercase();
-                let word = paint(one.severity, &word);
-                writeln!(out, "+ {}  {word}  {}", one.code, printable(&one.sentence))?;
-            }
-        }
-        for (code, sentence) in known.iter().filter(|gone| !now.contains(gone)) {
-            writeln!(out, "- {code}  {}", printable(sentence))?;
-        }
-        out.flush()?;
-        known = now;
-        earlier = Some(examined.case.now);
-        if !doctor.pause() {
-            return Ok(code(&examined.report));
-        }
     }
 }
 

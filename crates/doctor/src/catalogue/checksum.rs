@@ -1,12 +1,13 @@
 //! TG12xx: checksums.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::case::{ProbeOutcome, ProbeResult};
 use crate::finding::{Evidence, Severity};
 use crate::model::{Link, LinkKind, LinkRef, Netns};
 
-use super::mtu::way;
+use super::mtu::{between, direction};
 use super::topology::ends_here;
 use super::view::{Fault, Report, TX_CHECKSUMS, View, command, kernel, namespaces, place};
 
@@ -171,18 +172,15 @@ fn tunnel_port(view: &View<'_>, netns: &Netns) -> Option<u16> {
 
 /// TG1203.
 pub(super) fn receiver_refuses(view: &View<'_>, report: &mut Report) {
-    let mut probed = false;
-    for probe in &view.case.probes {
-        let grown: Vec<(&String, u64)> = probe
-            .receiver
-            .iter()
-            .filter(|(name, grown)| CHECKSUM_ERRORS.contains(&name.as_str()) && **grown > 0)
-            .map(|(name, grown)| (name, *grown))
-            .collect();
-        if !grown.is_empty() {
-            probed = true;
-            report.faults.push(refused_probe(view, probe, &grown));
-        }
+    let refused: Vec<&ProbeResult> = view
+        .case
+        .probes
+        .iter()
+        .filter(|probe| has_wrong_sums(probe))
+        .collect();
+    let probed = !refused.is_empty();
+    if probed {
+        report.faults.push(refused_probes(view, &refused));
     }
     let Some(earlier) = view.case.earlier.as_ref().filter(|_| !probed) else {
         return;
@@ -200,16 +198,33 @@ pub(super) fn receiver_refuses(view: &View<'_>, report: &mut Report) {
     }
 }
 
-fn refused_probe(view: &View<'_>, probe: &ProbeResult, grown: &[(&String, u64)]) -> Fault {
+/// The probe's receiver refused packets for their checksum.
+pub(super) fn has_wrong_sums(probe: &ProbeResult) -> bool {
+    let count = |name| probe.receiver.get(name).copied().unwrap_or(0);
+    CHECKSUM_ERRORS.into_iter().any(|name| count(name) > 0)
+}
+
+fn refused_probes(view: &View<'_>, refused: &[&ProbeResult]) -> Fault {
+    let mut counts: BTreeMap<(String, &str), u64> = BTreeMap::new();
+    for probe in refused {
+        let grown = CHECKSUM_ERRORS
+            .iter()
+            .filter_map(|name| Some((*name, *probe.receiver.get(*name)?)));
+        for (name, grown) in grown.filter(|(_, grown)| *grown > 0) {
+            *counts.entry((direction(probe), name)).or_default() += grown;
+        }
+    }
     Fault {
         sentence: format!(
-            "The receiver refuses packets with wrong checksums that were sent {}: something on the way \
+            "The receiver refuses packets with wrong checksums that are sent {}: something on the way \
              loses the mark that a checksum is still to be filled in, or changes the packet.",
-            way(view, probe)
+            between(view)
         ),
-        evidence: grown
+        evidence: counts
             .iter()
-            .map(|(name, grown)| Evidence::new("nstat -az", format!("{name} +{grown} at the receiver")))
+            .map(|((way, name), grown)| {
+                Evidence::new("nstat -az", format!("{name} +{grown} at the receiver, {way}"))
+            })
             .collect(),
         fix: "See the other findings for what loses it. If there is none, capture on each hop from the \
               receiver backwards: the first hop where checksums are right is the one after the culprit."
@@ -245,7 +260,7 @@ pub(super) fn udp_gso_without_checksums(view: &View<'_>, report: &mut Report) {
         .filter(|(_, link)| ends_here(link) && sums_switched_off(link))
     {
         let at = netns.at(link);
-        if !view.concerns(at) {
+        if !view.concerns(at) || view.is_remote(at) {
             continue;
         }
         report.faults.push(Fault {

@@ -6,7 +6,7 @@ use crate::finding::Evidence;
 use crate::model::{Link, LinkKind, LinkRef};
 
 use super::topology::{self, Engine, Feed, Role};
-use super::view::{Fault, MERGING, Report, TSO, TX_CHECKSUMS, View, command, place};
+use super::view::{Fault, MERGING, Report, TSO, TX_CHECKSUMS, View, command, namespaces, place};
 
 /// What a packet ring puts before a frame's data: a TPACKET_V1 or V2 header with `sockaddr_ll` (52
 /// bytes), aligned so that the network header lies on 16 (net/packet/af_packet.c, `tpacket_rcv`).
@@ -28,8 +28,8 @@ pub(super) fn super_packets(view: &View<'_>, report: &mut Report) {
         }
         report.faults.push(blind_fault(view, engine, &culprits, |names| {
             format!(
-                "{} carries frames between {} without the virtio-net header, and {names} hands it \
-                 super-packets: they exceed the MTU when they are sent on, and are lost.",
+                "{} carries frames between {} without the virtio-net header, and gets super-packets \
+                 from {names}: they exceed the MTU when they are sent on, and are lost.",
                 engine.name(),
                 view.names(&engine.ports),
             )
@@ -47,8 +47,9 @@ pub(super) fn partial_checksums(view: &View<'_>, report: &mut Report) {
         }
         report.faults.push(blind_fault(view, engine, &culprits, |names| {
             format!(
-                "{} carries frames between {} without the virtio-net header, and {names} leaves \
-                 checksums to be filled in later: nobody does, and the receiver drops them.",
+                "{} carries frames between {} without the virtio-net header, and gets packets from \
+                 {names} whose checksums are to be filled in later: nobody does, and the receiver \
+                 drops them.",
                 engine.name(),
                 view.names(&engine.ports),
             )
@@ -68,8 +69,9 @@ pub(super) fn ovs_without_metadata(view: &View<'_>, report: &mut Report) {
         }
         let mut fault = blind_fault(view, engine, &culprits, |names| {
             format!(
-                "Open vSwitch's userspace datapath reads {} without the virtio-net header, and \
-                 {names} leaves checksums and segmentation to the device: such packets are lost.",
+                "Open vSwitch's userspace datapath reads {} without the virtio-net header, and gets \
+                 packets from {names} whose checksums and segmentation are left to the device: they \
+                 are lost.",
                 view.names(&engine.ports),
             )
         });
@@ -91,7 +93,8 @@ pub(super) fn needless_workaround(view: &View<'_>, report: &mut Report) {
         let at = netns.at(link);
         let off = switched_off(link);
         let needed = blind(view).any(|engine| needs_off(view, engine, at));
-        if off.is_empty() || needed || declared_off(view, at) || !view.concerns(at) {
+        let asked = view.concerns(at) && !view.is_remote(at);
+        if off.is_empty() || needed || declared_off(view, at) || !asked {
             continue;
         }
         if let Some(engine) = unsure.first() {
@@ -465,6 +468,7 @@ fn is_unsure(engine: &Engine<'_>) -> bool {
 
 fn declared_off(view: &View<'_>, at: LinkRef) -> bool {
     super::offload::declared_for(view, at)
+        .iter()
         .any(|declared| TX_CHECKSUMS.contains(&declared.feature.as_str()) && !declared.on)
 }
 
@@ -475,7 +479,8 @@ fn many_readers(engine: &Engine<'_>, at: LinkRef) -> bool {
 
 /// Engines whose surroundings could not be read, and sockets of unknown programs.
 fn tell_what_is_unseen(view: &View<'_>, report: &mut Report) {
-    for engine in blind(view) {
+    let near = |engine: &&Engine<'_>| engine.touches().iter().any(|at| view.concerns(*at));
+    for engine in blind(view).filter(near) {
         for at in &engine.unseen {
             report.untold.push(format!(
                 "what comes to {} from beyond {}: its other end was not read",
@@ -492,13 +497,7 @@ fn tell_what_is_unseen(view: &View<'_>, report: &mut Report) {
             ));
         }
     }
-    for netns in view
-        .case
-        .now
-        .namespaces
-        .iter()
-        .filter(|n| topology::nameless(n))
-    {
+    for netns in namespaces(view).filter(|netns| topology::nameless(netns)) {
         report.untold.push(format!(
             "whether packet sockets in {} belong to an inline engine: their process was not found",
             place(netns)

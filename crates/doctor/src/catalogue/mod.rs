@@ -39,6 +39,8 @@ pub struct Entry {
     pub cost: &'static str,
     /// Its page, relative to the repository.
     pub page: &'static str,
+    /// That page.
+    pub text: &'static str,
     rule: fn(&View<'_>, &mut Report),
 }
 
@@ -54,6 +56,7 @@ macro_rules! entry {
             severity: Severity::$severity,
             cost: $cost,
             page: concat!("docs/doctor/TG", $number, ".md"),
+            text: include_str!(concat!("../../../../docs/doctor/TG", $number, ".md")),
             rule: $rule,
         }
     };
@@ -122,7 +125,12 @@ pub fn judge(case: &Case) -> Judgement {
         );
         judgement.untold.extend(report.untold);
     }
-    judgement.untold.extend(case.now.unreadable.iter().cloned());
+    if case.path.is_some() {
+        leave_out_consequences(&mut judgement.findings);
+    }
+    let unread = case.now.unreadable.iter();
+    let unread = unread.filter(|what| is_asked_about(&view, what));
+    judgement.untold.extend(unread.cloned());
     let mut seen = std::collections::BTreeSet::new();
     judgement.untold.retain(|why| seen.insert(why.clone()));
     judgement
@@ -156,6 +164,39 @@ pub fn explain(case: &Case, at: LinkRef) -> Option<Finding> {
         ..Fault::default()
     };
     Some(finding(entry, fault))
+}
+
+/// What probes lose on a path, and what was found that explains it.
+const CONSEQUENCES: [(&[u16], &[u16]); 3] = [
+    // Checksums that nobody fills in are refused.
+    (&[1002, 1004, 1201, 1202, 1205, 1404], &[1203]),
+    // What does not fit does not arrive.
+    (&[1001, 1005, 1007, 1101, 1102, 1103], &[1108, 1109]),
+    // Both are dropped somewhere.
+    (&[1001, 1002, 1005, 1007, 1101, 1102, 1403, 1404], &[1402]),
+];
+
+/// One fault is told once: with its cause, where that is known.
+fn leave_out_consequences(findings: &mut Vec<Finding>) {
+    let numbers: Vec<u16> = findings.iter().map(|finding| finding.number.0).collect();
+    let explained = |number: u16| {
+        let known = |causes: &[u16]| causes.iter().any(|cause| numbers.contains(cause));
+        let mut rows = CONSEQUENCES.iter();
+        rows.any(|(causes, seen)| seen.contains(&number) && known(causes))
+    };
+    findings.retain(|finding| !explained(finding.number.0));
+}
+
+/// What could not be read begins with the namespace's name, if it is about one: those that a path
+/// does not touch say nothing about it.
+fn is_asked_about(view: &View<'_>, what: &str) -> bool {
+    let Some(path) = view.path() else { return true };
+    let now = &view.case.now;
+    let about = now.namespaces.iter().find(|netns| {
+        what.strip_prefix(&netns.name)
+            .is_some_and(|rest| rest.starts_with(": "))
+    });
+    about.is_none_or(|netns| path.hops.iter().any(|hop| hop.at.netns == netns.id))
 }
 
 fn concerns_path(view: &View<'_>, fault: &Fault) -> bool {

@@ -5,6 +5,7 @@ use crate::case::{Direction, Hop, ProbeKind, ProbeOutcome, ProbeResult, Transpor
 use crate::finding::{Evidence, Severity};
 use crate::model::{Link, LinkKind, LinkRef, Netns};
 
+use super::checksum::has_wrong_sums;
 use super::topology::ends_here;
 use super::view::{Fault, Report, View, command, forwards, namespaces, place, sysctl};
 
@@ -42,6 +43,9 @@ fn path_overhead(view: &View<'_>, hops: &[Hop], report: &mut Report) {
     let Some(hop) = hops.iter().skip(1).find(tight) else {
         return;
     };
+    if has_own_number(view, hop) {
+        return;
+    }
     let narrowest = hops
         .iter()
         .filter_map(|hop| Some(view.case.now.link(hop.at)?.mtu.saturating_sub(hop.overhead)))
@@ -57,10 +61,13 @@ fn path_overhead(view: &View<'_>, hops: &[Hop], report: &mut Report) {
         touches: vec![hop.at],
         severity: routed.then_some(Severity::Warning),
         sentence: format!(
-            "Packets of {} bytes from {} grow by {} bytes on their way and do not fit {}: {}.",
+            "Packets of {} bytes from {}{} do not fit {}: {}.",
             sender.mtu,
             view.name(start.at),
-            hop.overhead,
+            match hop.overhead {
+                0 => String::new(),
+                more => format!(" grow by {more} bytes on their way and"),
+            },
             view.name(hop.at),
             if routed {
                 "each connection has to learn that from an ICMP message"
@@ -76,6 +83,26 @@ fn path_overhead(view: &View<'_>, hops: &[Hop], report: &mut Report) {
         actions: lower_mtu(view, start.at, narrowest),
         ..Fault::default()
     });
+}
+
+/// What is wrong here is not what tunnels add but a fault of its own, with a number and a repair of its
+/// own: ends of a pair (TG1102) or ports of an engine (TG1007) that differ, a router that does not say
+/// "too big" (TG1103) or that should clamp (TG1105, TG1106).
+fn has_own_number(view: &View<'_>, hop: &Hop) -> bool {
+    match &hop.via {
+        Via::Pair | Via::Engine(_) => hop.overhead == 0,
+        Via::Route(_) => {
+            let mut report = Report::default();
+            icmp_dropped(view, &mut report);
+            tunnel_without_clamp(view, &mut report);
+            narrow_uplink(view, &mut report);
+            report
+                .faults
+                .iter()
+                .any(|fault| fault.at == Some(hop.at) || fault.namespaces.contains(&hop.at.netns))
+        }
+        _ => false,
+    }
 }
 
 /// The MTU at both ends of a pair: what comes from the other one has to fit too.
@@ -160,9 +187,15 @@ pub(super) fn unequal_pair(view: &View<'_>, report: &mut Report) {
         else {
             continue;
         };
+        let seen = view
+            .case
+            .probes
+            .iter()
+            .any(|probe| probe.kind == ProbeKind::Mtu && is_failed(probe));
         report.faults.push(Fault {
             at: Some(at),
             touches: vec![peer_at],
+            severity: seen.then_some(Severity::Error),
             sentence: format!(
                 "{} with MTU {} is a pair with {} with MTU {}, which drops larger packets without a word.",
                 view.name(at),
@@ -420,69 +453,90 @@ fn beyond_ethernet(netns: &Netns) -> Option<(&Link, u32)> {
 
 /// TG1108.
 pub(super) fn full_size_lost(view: &View<'_>, report: &mut Report) {
-    for lost in view
-        .case
-        .probes
-        .iter()
-        .filter(|probe| probe.kind == ProbeKind::Mtu)
-    {
-        let ProbeOutcome::Failed(why) = &lost.outcome else {
-            continue;
-        };
-        let small = view.case.probes.iter().find(|probe| {
-            probe.kind == ProbeKind::Small
-                && (probe.transport, probe.ipv6, probe.direction)
-                    == (lost.transport, lost.ipv6, lost.direction)
-        });
-        if small.is_none_or(|probe| probe.outcome != ProbeOutcome::Passed) {
-            continue;
-        }
-        report.faults.push(Fault {
-            sentence: format!(
-                "Small packets pass {}, packets of the full MTU do not: something on the way has a \
-                 smaller MTU and does not say so.",
-                way(view, lost)
-            ),
-            evidence: vec![Evidence::new("tollgate doctor --probe", why)],
-            fix: "Find the narrow hop (tracepath -n TO), let its ICMP messages through, or lower the \
-                  endpoint's MTU."
-                .to_owned(),
-            ..Fault::default()
-        });
+    let small_passes = |lost: &ProbeResult| {
+        let mut probes = view.case.probes.iter();
+        let small = probes.find(|probe| probe.kind == ProbeKind::Small && same_way(probe, lost));
+        small.is_some_and(|probe| probe.outcome == ProbeOutcome::Passed)
+    };
+    let lost = failed(view, ProbeKind::Mtu, |probe| {
+        // Others arrive and are refused there (TG1203).
+        small_passes(probe) && !has_wrong_sums(probe)
+    });
+    if lost.is_empty() {
+        return;
     }
+    report.faults.push(Fault {
+        sentence: format!(
+            "Small packets pass {}, packets of the full MTU do not: something on the way has a smaller \
+             MTU and does not say so.",
+            between(view)
+        ),
+        evidence: lost,
+        fix: "Find the narrow hop (tracepath -n TO), let its ICMP messages through, or lower the \
+              endpoint's MTU."
+            .to_owned(),
+        ..Fault::default()
+    });
 }
 
 /// TG1109.
 pub(super) fn oversize_silent(view: &View<'_>, report: &mut Report) {
-    for lost in view
-        .case
-        .probes
-        .iter()
-        .filter(|p| p.kind == ProbeKind::MtuPlusOne)
-    {
-        let ProbeOutcome::Failed(why) = &lost.outcome else {
-            continue;
-        };
-        report.faults.push(Fault {
-            sentence: format!(
-                "A packet of one byte more than the MTU is lost silently {}: the sender is never told \
-                 to send smaller ones.",
-                way(view, lost)
-            ),
-            evidence: vec![Evidence::new("tollgate doctor --probe", why)],
-            fix: "Make the interface that drops it answer: allow ICMP, and make bridges' ports and \
-                  both ends of pairs the same MTU."
-                .to_owned(),
-            ..Fault::default()
-        });
+    let lost = failed(view, ProbeKind::MtuPlusOne, |lost| {
+        let mut probes = view.case.probes.iter();
+        let smaller = probes.find(|probe| probe.kind == ProbeKind::Mtu && same_way(probe, lost));
+        // What is lost at the MTU is lost above it (TG1108), and what is refused at the receiver
+        // comes through (TG1203).
+        !smaller.is_some_and(is_failed) && !has_wrong_sums(lost)
+    });
+    if lost.is_empty() {
+        return;
     }
+    report.faults.push(Fault {
+        sentence: format!(
+            "A packet of one byte more than the MTU is lost silently {}: the sender is never told to \
+             send smaller ones.",
+            between(view)
+        ),
+        evidence: lost,
+        fix: "Make the interface that drops it answer: allow ICMP, and make bridges' ports and \
+              both ends of pairs the same MTU."
+            .to_owned(),
+        ..Fault::default()
+    });
 }
 
-/// `from A to B (tcp, IPv4, outbound)`.
-pub(super) fn way(view: &View<'_>, probe: &ProbeResult) -> String {
+/// Evidence of the probes of a kind that failed.
+fn failed(view: &View<'_>, kind: ProbeKind, is: impl Fn(&ProbeResult) -> bool) -> Vec<Evidence> {
+    let probes = view.case.probes.iter();
+    let probes = probes.filter(|probe| probe.kind == kind && is(probe));
+    let evidence = |probe: &ProbeResult| match &probe.outcome {
+        ProbeOutcome::Failed(why) => {
+            let value = format!("{}: {why}", direction(probe));
+            Some(Evidence::new("tollgate doctor --probe", value))
+        }
+        _ => None,
+    };
+    probes.filter_map(evidence).collect()
+}
+
+fn is_failed(probe: &ProbeResult) -> bool {
+    matches!(probe.outcome, ProbeOutcome::Failed(_))
+}
+
+fn same_way(one: &ProbeResult, other: &ProbeResult) -> bool {
+    (one.transport, one.ipv6, one.direction) == (other.transport, other.ipv6, other.direction)
+}
+
+/// `between A and B`.
+pub(super) fn between(view: &View<'_>) -> String {
     let (from, to) = view.path().map_or(("here", "there"), |path| {
         (path.from.as_str(), path.to.as_str())
     });
+    format!("between {from} and {to}")
+}
+
+/// `TCP over IPv4, outbound`.
+pub(super) fn direction(probe: &ProbeResult) -> String {
     let transport = match probe.transport {
         Transport::Tcp => "TCP",
         Transport::Udp => "UDP",
@@ -492,7 +546,7 @@ pub(super) fn way(view: &View<'_>, probe: &ProbeResult) -> String {
         Direction::Inbound => "inbound",
     };
     let family = if probe.ipv6 { "IPv6" } else { "IPv4" };
-    format!("between {from} and {to} ({transport} over {family}, {direction})")
+    format!("{transport} over {family}, {direction}")
 }
 
 /// MSS of what leaves by this hop is clamped where it is routed.

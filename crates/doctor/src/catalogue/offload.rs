@@ -2,6 +2,7 @@
 
 use crate::action::{Action, LEGACY_SIZE};
 use crate::case::Declared;
+use crate::declared::matches;
 use crate::finding::{Evidence, Severity};
 use crate::model::{Feature, Link, LinkKind, LinkRef, Netns, XdpMode};
 
@@ -206,6 +207,7 @@ fn drift_fix(feature: &Feature) -> String {
 /// off too.
 fn declared_actions(view: &View<'_>, at: LinkRef, link: &Link, declared: &Declared) -> Vec<Action> {
     let sums_off = declared_for(view, at)
+        .iter()
         .any(|other| !other.on && TX_CHECKSUMS.contains(&other.feature.as_str()));
     let mut actions = Vec::new();
     if declared.on && needs_checksums(&declared.feature) && !link.tx_checksums() {
@@ -223,32 +225,30 @@ fn declared_actions(view: &View<'_>, at: LinkRef, link: &Link, declared: &Declar
     actions
 }
 
-/// Declarations that this interface comes under.
-pub(super) fn declared_for<'a>(
-    view: &View<'a>,
-    at: LinkRef,
-) -> impl Iterator<Item = &'a Declared> + use<'a> {
+/// Declarations that this interface comes under. Of several about one feature the last counts.
+pub(super) fn declared_for<'a>(view: &View<'a>, at: LinkRef) -> Vec<&'a Declared> {
     let case = view.case;
-    case.declared.iter().filter(move |declared| {
-        let Some((netns, link)) = case.now.netns(at.netns).zip(case.now.link(at)) else {
-            return false;
-        };
-        declared.endpoints != case.now.is_own(netns) && matches(&declared.interface, &link.name)
-    })
-}
-
-/// `*` stands for any number of characters.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else {
-        return pattern == name;
+    let Some((netns, link)) = case.now.netns(at.netns).zip(case.now.link(at)) else {
+        return Vec::new();
     };
-    let Some(tail) = name.strip_prefix(head) else {
-        return false;
+    // An endpoint's interface leads to the node.
+    let to = link.link.and_then(|to| case.now.netns(to.netns));
+    let inside = !case.now.is_own(netns) && to.is_some_and(|to| case.now.is_own(to));
+    let place = |declared: &&Declared| match declared.endpoints {
+        true => inside,
+        false => case.now.is_own(netns),
     };
-    tail.char_indices()
-        .map(|(at, _)| at)
-        .chain([tail.len()])
-        .any(|at| tail.get(at..).is_some_and(|tail| matches(rest, tail)))
+    let mut found: Vec<&Declared> = Vec::new();
+    for declared in case
+        .declared
+        .iter()
+        .filter(place)
+        .filter(|declared| matches(&declared.interface, &link.name))
+    {
+        found.retain(|earlier| earlier.feature != declared.feature);
+        found.push(declared);
+    }
+    found
 }
 
 fn on_off(on: bool) -> &'static str {

@@ -95,11 +95,13 @@ pub(super) fn engines(case: &Case) -> Vec<Engine<'_>> {
             .iter()
             .any(|engine| engine.process.pid == process.pid)
         {
-            let blind = ports.iter().any(|at| is_headless_tap(&case.now, *at));
+            let sockets = sockets_of(&case.now, &process, &ports);
+            let blind = ports.iter().any(|at| is_headless_tap(&case.now, *at))
+                || sockets.iter().any(|(_, socket)| !socket.vnet_hdr);
             engines.push(Engine {
                 process,
                 ports,
-                sockets: Vec::new(),
+                sockets,
                 blind,
                 feeds: Vec::new(),
                 behind: BTreeMap::new(),
@@ -179,6 +181,27 @@ fn by_path(case: &Case) -> Vec<(Process, Vec<LinkRef>)> {
             _ => None,
         })
         .collect()
+}
+
+/// Packet sockets of a process on some interfaces. One that carries frames between the two halves of a
+/// path need not ask for promiscuous mode: pairs deliver everything.
+fn sockets_of<'a>(
+    now: &'a Snapshot,
+    process: &Process,
+    ports: &[LinkRef],
+) -> Vec<(LinkRef, &'a PacketSocket)> {
+    let mut found = Vec::new();
+    for at in ports {
+        let netns = now.netns(at.netns);
+        let sockets = netns.into_iter().flat_map(|netns| &netns.packet_sockets);
+        found.extend(
+            sockets
+                .filter(|socket| socket.ifindex == at.ifindex)
+                .filter(|socket| socket.process.as_ref() == Some(process))
+                .map(|socket| (*at, socket)),
+        );
+    }
+    found
 }
 
 fn is_headless_tap(now: &Snapshot, at: LinkRef) -> bool {

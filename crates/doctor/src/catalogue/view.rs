@@ -88,6 +88,16 @@ impl<'a> View<'a> {
             .is_none_or(|path| path.hops.iter().any(|hop| hop.at == at))
     }
 
+    /// Is the interface the remote side's own? How that side sends is its owner's affair, unless it
+    /// breaks the path.
+    pub(super) fn is_remote(&self, at: LinkRef) -> bool {
+        self.path().is_some_and(|path| {
+            let ends = [path.hops.first(), path.hops.last()].map(|hop| hop.map(|hop| hop.at.netns));
+            let [first, last] = ends;
+            path.ends.is_empty() && first != last && last == Some(at.netns)
+        })
+    }
+
     /// Does the path cross something that sends the packet on without the routing table?
     pub(super) fn redirected(&self) -> bool {
         self.path().is_some_and(|path| {
@@ -105,10 +115,23 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Names joined by commas.
+    /// `p0 and p1 in namespace blue, eth0 in namespace green`.
     pub(super) fn names(&self, links: &[LinkRef]) -> String {
-        let names: Vec<String> = links.iter().map(|at| self.name(*at)).collect();
-        names.join(", ")
+        let mut places: Vec<(NetnsId, Vec<String>)> = Vec::new();
+        for at in links {
+            let name = self.case.now.link(*at);
+            let name = name.map_or_else(|| format!("interface {}", at.ifindex), |l| l.name.clone());
+            match places.iter_mut().find(|(netns, _)| *netns == at.netns) {
+                Some((_, names)) => names.push(name),
+                None => places.push((at.netns, vec![name])),
+            }
+        }
+        let all = places.into_iter().map(|(id, names)| {
+            let netns = self.case.now.netns(id);
+            let netns = netns.map_or_else(|| format!("namespace {}", id.0), place);
+            format!("{} in {netns}", listed(&names))
+        });
+        listed(&all.collect::<Vec<_>>())
     }
 
     /// Evidence of a feature's state, as `ethtool` shows it.
@@ -189,6 +212,15 @@ pub(super) fn namespaces<'a>(view: &View<'a>) -> impl Iterator<Item = &'a Netns>
     view.case.now.namespaces.iter().filter(move |netns| {
         path.is_none_or(|path| path.hops.iter().any(|hop| hop.at.netns == netns.id))
     })
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn listed(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.clone(),
+        [all @ .., last] => format!("{} and {last}", all.join(", ")),
+    }
 }
 
 /// `namespace blue`, or `the host`.

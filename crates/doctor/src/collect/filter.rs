@@ -7,9 +7,9 @@ use std::process::Command;
 
 use rustix::net::netlink::NETFILTER;
 
-use super::netlink::Socket;
 use super::routes::has_nft_tables;
 use crate::model::{Filter, Link, LinkKind};
+use tollgate_datapath::netlink::Socket;
 
 /// Types and codes of ICMP that say nothing of a path's MTU: a rule that drops only these is fine.
 const OTHER_ICMP: [&str; 7] = [

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::netlink::{
+use crate::model::{Link, LinkKind, TunnelRemote, Vxlan, XdpMode};
+use tollgate_datapath::netlink::{
     Socket, address, attributes, attributes_after, mac, text, u8_of, u16_at, u32_at, u32_of, u64_at,
 };
-use crate::model::{Link, LinkKind, TunnelRemote, Vxlan, XdpMode};
 
 // linux/rtnetlink.h
 const RTM_NEWLINK: u16 = 16;

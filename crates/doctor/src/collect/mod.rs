@@ -10,7 +10,6 @@ mod counters;
 mod filter;
 mod links;
 mod namespaces;
-mod netlink;
 mod ovs;
 mod routes;
 mod sockets;
@@ -24,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::net::netlink::SOCK_DIAG;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tollgate_datapath::netns;
 use tollgate_datapath::{ethtool, features};
 
 use crate::model::{
@@ -32,7 +31,7 @@ use crate::model::{
 };
 use links::RawLink;
 use namespaces::Found;
-use netlink::Socket;
+use tollgate_datapath::netlink::Socket;
 
 /// More threads gain nothing: dumps take turns at the kernel's lock.
 const MAX_WORKERS: usize = 4;
@@ -97,6 +96,16 @@ pub fn snapshot_with(options: &Options) -> Result<Snapshot, CollectError> {
         true => sockets::owners(&sockets),
         false => BTreeMap::new(),
     };
+    let refused = read.iter().filter(|(_, one)| one.refused);
+    let refused: Vec<&str> = refused.map(|(_, one)| one.netns.name.as_str()).collect();
+    if let [first, ..] = refused.as_slice() {
+        unreadable.push(match refused.len() {
+            1 => format!("the namespace {first}: permission denied; is this run as root?"),
+            count => format!(
+                "{count} namespaces, {first} among them: permission denied; is this run as root?"
+            ),
+        });
+    }
     let mut namespaces = Vec::with_capacity(read.len());
     for (_, one) in read {
         let name = &one.netns.name;
@@ -123,6 +132,8 @@ struct Read {
     netns: Netns,
     sockets: Vec<(u64, PacketSocket)>,
     unreadable: Vec<String>,
+    /// It may not be entered.
+    refused: bool,
 }
 
 impl Read {
@@ -186,14 +197,18 @@ fn read_one(found: &Found, all: &[Found], options: &Options) -> Option<Read> {
         },
         sockets: Vec::new(),
         unreadable: Vec::new(),
+        refused: false,
     };
     match enter(found) {
         Ok(true) => {}
         Ok(false) => return None,
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            read.refused = true;
+            return Some(read);
+        }
         Err(e) => {
             let path = found.path.display();
-            read.unreadable
-                .push(format!("entering {path}: {e}; is this run as root?"));
+            read.unreadable.push(format!("entering {path}: {e}"));
             return Some(read);
         }
     }
@@ -242,7 +257,7 @@ fn enter(found: &Found) -> io::Result<bool> {
             file => file?,
         };
         if file.metadata()?.ino() == found.id.0 {
-            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+            netns::enter(&file)?;
             return Ok(true);
         }
     }

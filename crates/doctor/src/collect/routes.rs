@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::netlink::{
+use crate::model::Route;
+use tollgate_datapath::netlink::{
     Socket, address, attributes, attributes_after, u8_of, u16_at, u32_at, u32_of,
 };
-use crate::model::Route;
 
 // linux/rtnetlink.h
 const RTM_NEWROUTE: u16 = 24;
@@ -152,7 +152,7 @@ pub fn netns_number(
     const NETNSA_NSID: u16 = 1;
     const NETNSA_FD: u16 = 3;
     let mut body = vec![0; 4]; // struct rtgenmsg, padded
-    super::netlink::push(&mut body, NETNSA_FD, &fd.as_raw_fd().to_ne_bytes());
+    tollgate_datapath::netlink::push(&mut body, NETNSA_FD, &fd.as_raw_fd().to_ne_bytes());
     let answer = socket.ask(RTM_GETNSID, &body)?;
     let number = attributes_after(&answer, 4).find(|(kind, _)| *kind == NETNSA_NSID);
     // NETNSA_NSID_NOT_ASSIGNED is -1.

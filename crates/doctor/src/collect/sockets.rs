@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 
 use super::namespaces;
-use super::netlink::{Socket, attributes_after, u32_at};
 use crate::model::{PacketSocket, Process};
+use tollgate_datapath::netlink::{Socket, attributes_after, u32_at};
 
 /// `SOCK_DIAG_BY_FAMILY` and `AF_PACKET`.
 const BY_FAMILY: u16 = 20;

@@ -17,6 +17,9 @@ use crate::model::{Link, LinkKind, LinkRef, Netns, Snapshot};
 /// The fewest characters of a container's identifier that are taken for one; as many as tools print.
 const SHORT_ID: usize = 12;
 
+/// How [`Path::ends`] begins where the rest of the path is somewhere else.
+const LEAVES: &str = "leaves this machine by";
+
 /// Where a path begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -144,6 +147,12 @@ pub fn resolve(snapshot: &Snapshot, from: &Endpoint, to: &Target) -> Result<Path
         hops,
         ends,
     })
+}
+
+/// Why a path could not be followed to its end: neither to the remote side nor out of the machine.
+pub fn lost(path: &Path) -> Option<&str> {
+    let ends = path.ends.as_str();
+    (!ends.is_empty() && !ends.starts_with(LEAVES)).then_some(ends)
 }
 
 /// The namespace that an endpoint means.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::Begin;
+use super::LEAVES;
 use super::graph::{Graph, Reached, Search};
 use crate::case::{Hop, Via};
 use crate::model::{Link, LinkKind, LinkRef, Netns, NetnsId, Route, Snapshot};
@@ -222,7 +223,7 @@ impl<'a> Walk<'a> {
             .last()
             .map(|hop| self.name(hop.at))
             .unwrap_or_default();
-        format!("leaves this machine by {last}, to {next}")
+        format!("{LEAVES} {last}, to {next}")
     }
 
     /// Over a switch into a tunnel.

@@ -3,44 +3,27 @@
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use nix::net::if_::InterfaceFlags;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tollgate_datapath::netns;
 
 use super::{Listening, ProbeError};
 
 /// The discard port (RFC 863); a UDP socket that is connected to it sends nothing.
 const DISCARD: u16 = 9;
 
-/// Does something inside a namespace. Sockets that are made there belong to it wherever they are used.
-///
-/// # Errors
-/// The namespace cannot be entered, or the thread died.
-pub fn within<T: Send>(netns: &Path, work: impl FnOnce() -> T + Send) -> Result<T, ProbeError> {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| enter(netns).map(|()| work()));
-        thread.join().unwrap_or_else(|_| {
-            Err(ProbeError::Died {
-                path: netns.to_owned(),
-            })
-        })
-    })
-}
-
-/// Moves the calling thread, for good, into a namespace.
+/// Does something inside a namespace; see [`netns::within`].
 ///
 /// # Errors
 /// The file cannot be opened or is none of a network namespace, or `CAP_SYS_ADMIN` is missing.
-pub fn enter(netns: &Path) -> Result<(), ProbeError> {
+pub fn within<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T, ProbeError> {
     let fail = |source| ProbeError::Enter {
-        path: netns.to_owned(),
+        path: path.to_owned(),
         source,
     };
-    let file = File::open(netns).map_err(fail)?;
-    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-        .map_err(|errno| fail(errno.into()))
+    let file = File::open(path).map_err(fail)?;
+    netns::within(&file, work).map_err(fail)
 }
 
 /// Addresses of the other side, at most one of each family: the given one, or of its own the first

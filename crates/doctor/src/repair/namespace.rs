@@ -1,13 +1,11 @@
 //! Working in another network namespace, and recognising it later.
 
 use std::fs::{self, File};
-use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::thread;
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
+use tollgate_datapath::netns;
 
 use crate::repair::RepairError;
 
@@ -29,7 +27,7 @@ impl Mark {
     /// Of the namespace with this path.
     pub fn of(path: &Path) -> Result<Self, RepairError> {
         let inode = inode(path).map_err(failed(path))?;
-        let cookie = within(path, || Ok(tollgate_datapath::netns::cookie().ok()))?;
+        let cookie = within(path, || Ok(netns::cookie().ok()))?;
         Ok(Self {
             path: path.to_owned(),
             inode,
@@ -51,7 +49,7 @@ impl Mark {
         if inode(path).ok() != Some(self.inode) {
             return false;
         }
-        let cookie = || Ok(tollgate_datapath::netns::cookie().ok());
+        let cookie = || Ok(netns::cookie().ok());
         let now = within(path, cookie).ok().flatten();
         self.cookie.is_none() || now == self.cookie
     }
@@ -71,20 +69,11 @@ fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> RepairError {
     move |source| RepairError::Namespace { path, source }
 }
 
-/// Does something in a namespace, in a thread of its own: the caller stays where it is.
+/// Does something in a namespace; see [`netns::within`].
 pub fn within<T: Send>(
     path: &Path,
     work: impl FnOnce() -> Result<T, RepairError> + Send,
 ) -> Result<T, RepairError> {
-    // Opened here: in the thread `/proc/self` means the same, but a wrong path costs no thread.
     let file = File::open(path).map_err(failed(path))?;
-    let inside = move || {
-        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-            .map_err(|error| failed(path)(error.into()))?;
-        work()
-    };
-    thread::scope(|scope| match scope.spawn(inside).join() {
-        Ok(result) => result,
-        Err(cause) => std::panic::resume_unwind(cause),
-    })
+    netns::within(&file, work).map_err(failed(path))?
 }

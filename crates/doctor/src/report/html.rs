@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use crate::case::Via;
+use crate::case::{ProbeOutcome, ProbeResult, Via};
 use crate::report::{Found, Report, Stage, Stop, Way, severity, text, via};
 
 /// Width of the drawings in pixels.
@@ -15,17 +15,24 @@ const ARROW: usize = 34;
 /// Height of a bar with its gap.
 const BAR: usize = 28;
 /// Where bars begin: names stand before them.
-const BARS_AT: f64 = 260.0;
+const BARS_AT: f64 = 220.0;
 /// Length of the longest bar; its figure stands after it.
-const BAR_LENGTH: f64 = 360.0;
+const BAR_LENGTH: f64 = 380.0;
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:60em;padding:0 1em;\
-color:#1b1f24;background:#fff}code,pre,.k{font-family:ui-monospace,monospace;font-size:13px}\
-pre{background:#f3f4f6;padding:.6em;white-space:pre-wrap;overflow-wrap:anywhere}\
-article{border-left:4px solid #999;padding-left:1em;margin:1.5em 0}.error{border-color:#b42318}\
-.warning{border-color:#b54708}.info{border-color:#175cd3}h3{margin:.2em 0}dt{font-weight:600}\
-dd{margin:0 0 .4em 0;overflow-wrap:anywhere}svg{max-width:100%;height:auto}\
-svg text{font:13px ui-monospace,monospace;fill:#1b1f24}";
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:56em;padding:0 1em;\
+color:#1b1f24;background:#fff}h1{margin:0}h2{margin:1.6em 0 .4em;font-size:1.25em}.sum{color:#475467;margin:0}\
+code,pre{font:13px/1.5 ui-monospace,monospace}\
+pre{background:#f3f4f6;padding:.6em;margin:.6em 0 0;white-space:pre-wrap;overflow-wrap:anywhere;border-radius:4px}\
+article{border-left:4px solid #999;padding:.1em 0 .1em 1em;margin:1.2em 0}article.error{border-color:#b42318}\
+article.warning{border-color:#b54708}article.info{border-color:#175cd3}h3{margin:0;font-size:1.05em}\
+h3 b{font:600 12px ui-monospace,monospace;color:#fff;border-radius:3px;padding:.15em .5em;margin-right:.6em}\
+.error b{background:#b42318}.warning b{background:#b54708}.info b{background:#175cd3}p{margin:.4em 0}\
+dl{display:grid;grid-template-columns:5.5em 1fr;margin:.4em 0;gap:.15em 0}dt{color:#475467}\
+dd{margin:0;overflow-wrap:anywhere}table{border-collapse:collapse;width:100%}\
+th,td{text-align:left;padding:.25em 1em .25em 0;border-bottom:1px solid #eaecf0;vertical-align:top}\
+th{color:#475467;font-weight:400}td:nth-child(-n+3){white-space:nowrap}.bad{color:#b42318}.dim{color:#667085}.good{color:#067647}\
+svg{max-width:100%;height:auto}svg text{font:13px ui-monospace,monospace;fill:#1b1f24}\
+svg .dim{fill:#667085}svg .bad{fill:#b42318;font-weight:600}";
 
 /// Results of a bed's stages, as `--stages FILE` reads them; other fields are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,7 +74,7 @@ pub fn page(report: &Report, stages: Option<&Stages>) -> String {
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
          <meta name=\"viewport\" content=\"width=device-width\">\
          <title>tollgate doctor: {word}</title><style>{STYLE}</style></head>\n<body>\
-         <h1>tollgate doctor: {word}</h1>\n<p>{}</p>\n",
+         <h1>tollgate doctor: {word}</h1>\n<p class=\"sum\">{}</p>\n",
         escape(&text::summary(report))
     );
     if let Some(way) = &report.path {
@@ -79,8 +86,9 @@ pub fn page(report: &Report, stages: Option<&Stages>) -> String {
     for found in &report.findings {
         finding(&mut out, found);
     }
-    let probes: Vec<String> = report.probes.iter().map(text::probe).collect();
-    list(&mut out, "Probes", &probes);
+    if !report.probes.is_empty() {
+        probes(&mut out, &report.probes);
+    }
     list(&mut out, "What could not be told", &report.untold);
     if let Some(stages) = stages.filter(|stages| !stages.stages.is_empty()) {
         bars(&mut out, &stages.stages);
@@ -95,7 +103,7 @@ fn list(out: &mut String, head: &str, items: &[String]) {
     }
     let _ = writeln!(out, "<h2>{head}</h2><ul>");
     for item in items {
-        let _ = writeln!(out, "<li class=\"k\">{}</li>", escape(item));
+        let _ = writeln!(out, "<li>{}</li>", escape(item));
     }
     out.push_str("</ul>\n");
 }
@@ -104,15 +112,17 @@ fn finding(out: &mut String, found: &Found) {
     let word = severity(found.severity);
     let _ = writeln!(
         out,
-        "<article class=\"{word}\" id=\"{code}\"><h3>{code} {word}</h3><p>{}</p><dl>",
+        "<article class=\"{word}\" id=\"{code}\"><h3><b>{code} {word}</b>{title}</h3><p>{}</p><dl>",
         escape(&found.sentence),
         code = escape(&found.code),
+        title = escape(&found.title),
     );
-    for evidence in &found.evidence {
+    for (number, evidence) in found.evidence.iter().enumerate() {
+        let name = if number == 0 { "evidence" } else { "" };
         let (source, value) = (escape(&evidence.source), escape(&evidence.value));
         let _ = writeln!(
             out,
-            "<dt>evidence</dt><dd><code>{source}</code>: {value}</dd>"
+            "<dt>{name}</dt><dd><code>{source}</code>: {value}</dd>"
         );
     }
     for (name, value) in [
@@ -136,9 +146,35 @@ fn finding(out: &mut String, found: &Found) {
     out.push_str("</article>\n");
 }
 
+fn probes(out: &mut String, probes: &[ProbeResult]) {
+    out.push_str(
+        "<h2>Probes</h2>\n<table><tr><th>over</th><th>payload</th><th>what</th><th>result</th></tr>\n",
+    );
+    for probe in probes {
+        let words = text::words(probe);
+        let (class, result) = match &probe.outcome {
+            ProbeOutcome::Passed => ("good", "passed".to_owned()),
+            ProbeOutcome::Failed(why) => ("bad", format!("failed: {}", escape(why))),
+            ProbeOutcome::NotRun(why) => ("dim", format!("not sent: {}", escape(why))),
+        };
+        let _ = writeln!(
+            out,
+            "<tr><td>{} {}</td><td>{}</td><td>{}</td><td class=\"{class}\">{result}</td></tr>",
+            words.transport, words.family, words.direction, words.what
+        );
+    }
+    out.push_str("</table>\n");
+}
+
 fn path(out: &mut String, way: &Way) {
     let (from, to) = (escape(&way.from), escape(&way.to));
-    let height = way.hops.len() * (BOX + ARROW) + BOX;
+    let boxes = way.hops.len() * (BOX + ARROW);
+    // The last box is the remote side, unless the path ends before it.
+    let height = if way.ends.is_empty() {
+        boxes.saturating_sub(ARROW)
+    } else {
+        boxes + ARROW / 2
+    } + 2;
     let _ = writeln!(
         out,
         "<h2>Path from {from} to {to}</h2>\n<svg role=\"img\" aria-label=\"path from {from} to {to}\" \
@@ -147,33 +183,41 @@ fn path(out: &mut String, way: &Way) {
     for (i, stop) in way.hops.iter().enumerate() {
         hop(out, stop, i * (BOX + ARROW) + 1);
     }
-    let y = way.hops.len() * (BOX + ARROW) + BOX / 2;
-    let end = if way.ends.is_empty() {
-        &way.to
-    } else {
-        &way.ends
-    };
-    let _ = writeln!(out, "<text x=\"12\" y=\"{y}\">{}</text></svg>", escape(end));
+    if !way.ends.is_empty() {
+        arrow(out, boxes + 1);
+        let y = boxes + ARROW / 2 - 2;
+        let _ = writeln!(
+            out,
+            "<text x=\"46\" y=\"{}\">{}</text>",
+            y - ARROW / 2,
+            escape(&way.ends)
+        );
+    }
+    out.push_str("</svg>\n");
+}
+
+/// An arrow that ends here.
+fn arrow(out: &mut String, y: usize) {
+    let (top, tip) = (y.saturating_sub(ARROW), y.saturating_sub(2));
+    let _ = writeln!(
+        out,
+        "<path d=\"M30 {top}V{tip}m-5 -7l5 7l5 -7\" fill=\"none\" stroke=\"#667085\"/>"
+    );
 }
 
 fn hop(out: &mut String, stop: &Stop, y: usize) {
     let stroke = if stop.findings.is_empty() {
-        "#667085"
+        "#98a2b3"
     } else {
         "#b42318"
     };
     let (netns, interface) = (escape(&stop.at.netns), escape(&stop.at.interface));
     if stop.via != Via::Start {
-        let (top, tip, mid) = (
-            y.saturating_sub(ARROW),
-            y.saturating_sub(2),
-            y.saturating_sub(ARROW / 2),
-        );
+        arrow(out, y);
         let _ = writeln!(
             out,
-            "<path d=\"M30 {top}V{tip}m-5 -7l5 7l5 -7\" fill=\"none\" stroke=\"#667085\"/>\
-             <text x=\"46\" y=\"{}\">{}</text>",
-            mid + 4,
+            "<text class=\"dim\" x=\"46\" y=\"{}\">{}</text>",
+            y.saturating_sub(ARROW / 2) + 4,
             escape(&via(&stop.via))
         );
     }
@@ -181,17 +225,19 @@ fn hop(out: &mut String, stop: &Stop, y: usize) {
     if stop.overhead > 0 {
         let _ = write!(details, ", {} bytes of tunnels", stop.overhead);
     }
-    for code in &stop.findings {
-        let _ = write!(details, "  {code}");
-    }
     let _ = writeln!(
         out,
         "<rect x=\"1\" y=\"{y}\" width=\"{}\" height=\"{BOX}\" rx=\"5\" fill=\"#f9fafb\" stroke=\"{stroke}\"/>\
-         <text x=\"12\" y=\"{}\">{netns}: {interface}</text><text x=\"12\" y=\"{}\">{}</text>",
+         <text x=\"12\" y=\"{}\">{interface}<tspan class=\"dim\"> in {netns}</tspan></text>\
+         <text class=\"dim\" x=\"12\" y=\"{}\">{}</text>\
+         <text class=\"bad\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
         WIDTH - 2,
         y + 21,
         y + 41,
-        escape(&details)
+        escape(&details),
+        WIDTH - 12,
+        y + 21,
+        escape(&stop.findings.join(" "))
     );
 }
 

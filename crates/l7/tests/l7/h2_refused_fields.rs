@@ -237,3 +237,20 @@ fn pseudo_fields_are_refused() {
 fn trailers_are_refused() {
     check(trailers());
 }
+
+/// A gateway to HTTP/1 that copies such a value would send another request, or another field.
+#[test]
+fn binary_metadata_with_a_line_of_http1_in_it_is_refused() {
+    let values = [
+        "\0\r\n\r\nGET /admin HTTP/1.1\r\n",
+        "\0\nTransfer-Encoding: chunked",
+        "\0\rA:",
+        "\0a\n\nPOST\t/",
+    ];
+    let call = |value| {
+        let fields = GET.map(|(n, v)| (n, if n == ":path" { "/a.B/C" } else { v }));
+        let more = [("content-type", "application/grpc"), ("a-bin", value)];
+        request(&[block(&fields), block(&more)].concat())
+    };
+    check(values.map(|value| (HTTP2_FIELD_VALUE, call(value))).into());
+}

@@ -291,6 +291,37 @@ fn a_connection_with_half_a_hello_that_makes_room_never_gets_the_rest() {
     assert_eq!(handed(reader.push(&end(2).seal())).0, "a");
 }
 
+/// A packet with a high number that never arrives makes a short one ambiguous to whoever saw it, and not
+/// to the server.
+#[test]
+fn a_lost_packet_does_not_bring_a_given_up_connection_back() {
+    let mut reader = QuicReader::new();
+    let message = hello_for("a", 0);
+    let start = |id: u8| Initial::new(&crypto(0, &message[..50])).of(&[id; 8]);
+    assert_eq!(reader.push(&start(1).seal()), QuicEvent::NeedMore);
+    assert_eq!(
+        reader.push(&start(1).number(200).seal()),
+        QuicEvent::NeedMore
+    );
+    for id in 2..6 {
+        assert_eq!(reader.push(&start(id).seal()), QuicEvent::NeedMore);
+    }
+    let end = || {
+        Initial::new(&crypto(50, &message[50..]))
+            .number(1)
+            .of(&[1; 8])
+    };
+    let mut moved = end();
+    moved.dcid = vec![0x99; 8];
+    for mut packet in [end(), moved] {
+        packet.number_len = 1;
+        assert_eq!(
+            reader.push(&packet.seal()),
+            QuicEvent::Refused(QUIC_CONNECTION_FORGOTTEN)
+        );
+    }
+}
+
 #[test]
 fn connections_that_were_given_up_are_bounded() {
     let mut reader = QuicReader::new();

@@ -200,7 +200,8 @@ pub fn show_kept(out: &mut dyn Write, kept: &Kept) -> Result<(), Failure> {
     list(out, head, &kept.commands)?;
     list(out, "to take it back", &kept.back)?;
     for left in &kept.left {
-        line(out, "\nnot kept", &left.command, Some(left.why))?;
+        writeln!(out)?;
+        line(out, "not kept", &left.command, Some(left.why))?;
     }
     Ok(())
 }

@@ -7,13 +7,12 @@ use std::process::Command;
 use clap::Parser;
 use tollgate_doctor::action::Action;
 use tollgate_doctor::case::{
-    Case, Declared, Direction, Hop, Path as Way, ProbeKind, ProbeOutcome, ProbeResult, Transport,
-    Via,
+    Case, Direction, Hop, Path as Way, ProbeKind, ProbeOutcome, ProbeResult, Transport, Via,
 };
 use tollgate_doctor::finding::{Evidence, Finding, Number, Severity};
 use tollgate_doctor::model::{Feature, Link, LinkRef, Netns, NetnsId, Snapshot};
 
-use super::parts::Judgement;
+use super::parts::{Declarations, Judgement, Sources};
 use super::{Args, Doctor, run_to};
 use crate::exit::{Code, Failure};
 use crate::output::Style;
@@ -115,11 +114,15 @@ impl Doctor for OneRule {
         }))
     }
 
-    fn draw(&self, _: &Case, path: &Way, ascii: bool) -> String {
+    fn draw(&self, _: &Case, path: &Way, _: &[Finding], ascii: bool) -> String {
         format!("drawing of {} ascii={ascii}", path.to)
     }
 
-    fn probe(&self, _: &Snapshot, _: &str, _: &str) -> Result<Vec<ProbeResult>, String> {
+    fn width(&self) -> usize {
+        100
+    }
+
+    fn probe(&self, _: &Snapshot, _: &Way, _: &str) -> Result<Vec<ProbeResult>, String> {
         Ok(vec![ProbeResult {
             kind: ProbeKind::Small,
             transport: Transport::Tcp,
@@ -134,8 +137,8 @@ impl Doctor for OneRule {
         }])
     }
 
-    fn declared(&self, _: &Path) -> Vec<Declared> {
-        Vec::new()
+    fn declared(&self, _: Sources<'_>) -> Result<Declarations, String> {
+        Ok(Declarations::default())
     }
 
     fn judge(&self, case: &Case) -> Judgement {
@@ -168,7 +171,7 @@ impl Doctor for OneRule {
         (number == Number(1001)).then(|| "because".into())
     }
 
-    fn pause(&self) -> bool {
+    fn pause(&self, _: u32) -> bool {
         let round = self.rounds.get();
         self.rounds.set(round + 1);
         let state = if round == 0 { "off" } else { "on" };
@@ -210,7 +213,7 @@ fn looking_changes_nothing_and_fixing_says_what_is_left() {
         text.starts_with("drawing of 203.0.113.7 ascii=true\n\nTG1001  error  "),
         "{text}"
     );
-    assert!(text.ends_with("1 error(s), 0 warning(s)\n"));
+    assert!(text.ends_with("1 error, 0 warnings\n"));
 
     let (code, text) = call(&doctor, &["--fix", state[0], state[1]]);
     assert_eq!(code.unwrap(), Code::Finding);

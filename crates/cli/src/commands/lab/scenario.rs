@@ -45,7 +45,7 @@ pub struct Args {
     /// Shape of the result
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: Format,
-    /// Name of the scenario's lab; others of the same name are removed
+    /// Name of the scenario's lab
     #[arg(long, value_name = "NAME", default_value = blind::LAB_NAME)]
     name: String,
 }

@@ -94,6 +94,7 @@ pub fn run(options: &CompareOptions) -> Result<CompareReport> {
     for peer in &peers {
         peer.check(options.suricata_root.as_deref())?;
     }
+    let load = report::load();
     let progress = Progress::new();
     progress.step("making the lab: pod, node with gateway and engine ports, external host");
     let lab = lab::up(&UpOptions {
@@ -111,7 +112,7 @@ pub fn run(options: &CompareOptions) -> Result<CompareReport> {
     let down = lab.down();
     let cases = results?;
     down?;
-    Ok(CompareReport::new(options, &peers, cases))
+    Ok(CompareReport::new(options, &peers, cases, load))
 }
 
 /// One enforcer's values in one case so far.

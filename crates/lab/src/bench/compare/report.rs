@@ -1,6 +1,7 @@
 //! The comparison's results.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
@@ -27,6 +28,9 @@ pub struct CompareReport {
     pub cpus: usize,
     /// Kernel release.
     pub kernel: String,
+    /// The machine's load averages of one minute before and after: a bench of its own keeps about as
+    /// many processes busy as there are CPUs, and what is above that disturbed it.
+    pub load: [f64; 2],
     /// What each enforcer says of its version.
     pub versions: BTreeMap<&'static str, String>,
 }
@@ -105,6 +109,7 @@ impl CompareReport {
         options: &CompareOptions,
         peers: &[Peer],
         cases: Vec<PeerResult>,
+        load_before: f64,
     ) -> CompareReport {
         let root = options.suricata_root.as_deref();
         let version = |peer: &Peer| Some((peer.name(), version(*peer, root)?));
@@ -116,6 +121,7 @@ impl CompareReport {
                 .release()
                 .to_string_lossy()
                 .into_owned(),
+            load: [load_before, load()],
             versions: peers.iter().filter_map(version).collect(),
         }
     }
@@ -167,8 +173,9 @@ impl CompareReport {
         });
         lines.extend(failures);
         lines.extend(self.versions.iter().map(|(name, v)| format!("{name}: {v}")));
+        let [before, after] = self.load;
         lines.push(format!(
-            "outside {}, {} CPUs, Linux {}",
+            "outside {}, {} CPUs, Linux {}; load average {before:.1} before, {after:.1} after",
             self.outside, self.cpus, self.kernel
         ));
         lines.join("\n")
@@ -178,6 +185,13 @@ impl CompareReport {
     pub fn plot(&self) -> String {
         plot::svg(self)
     }
+}
+
+/// The machine's load average of one minute; 0 if the kernel does not tell.
+pub(super) fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let first = text.split_whitespace().next();
+    first.and_then(|word| word.parse().ok()).unwrap_or(0.0)
 }
 
 /// What an enforcer says of its version; Tollgate's is the reader's own.
@@ -230,6 +244,7 @@ pub(super) mod tests {
             outside: Outside::Wire,
             cpus: 2,
             kernel: "6.1".into(),
+            load: [0.5, 2.25],
             versions: BTreeMap::from([("nginx", "nginx/1.22".into())]),
         }
     }
@@ -249,6 +264,7 @@ pub(super) mod tests {
         let failed = &json["cases"][3];
         assert!(failed["with"].is_null() && failed["ratio"].is_null());
         assert_eq!(failed["failure"], "wrk: <timeout>");
+        assert_eq!(json["load"], serde_json::json!([0.5, 2.25]));
         assert_eq!(json["versions"]["nginx"], "nginx/1.22");
     }
 
@@ -266,10 +282,11 @@ pub(super) mod tests {
         );
         assert_eq!(rows[2], "rules-1 requests/s 100000 - fails -");
         assert_eq!(rows[3], "cpu-per-gb s/GB 0.0000 - - 1.5");
+        let legend = report.legend();
+        assert!(legend.contains("rules-1, suricata: wrk: <timeout>"));
         assert!(
-            report
-                .legend()
-                .contains("rules-1, suricata: wrk: <timeout>")
+            legend.contains("load average 0.5 before, 2.2 after"),
+            "{legend}"
         );
     }
 

@@ -5,8 +5,9 @@
 //! inline engine, as [`crate::blind`] builds them; without an engine the switch is a Linux bridge. Each
 //! enforcer has the bench's policy in its own words, and before it is measured it has to show that it
 //! refuses what the policy refuses. In each round every enforcer has its turn, and the order turns round
-//! with each round, so that what else the machine does hits all alike. A transfer or request that fails
-//! ends an enforcer's turns in that case, and the result says why.
+//! with each round, so that what else the machine does hits all alike. An enforcer that does not start or
+//! does not enforce, a transfer or a request that fails: that ends its turns in that case, and the result
+//! says why.
 
 mod peer;
 mod place;
@@ -79,8 +80,8 @@ impl CompareOptions {
 /// Runs the comparison in a lab of its own, which is gone afterwards. Progress goes to standard error.
 ///
 /// # Errors
-/// An unknown case, an enforcer that is not installed, does not start or does not refuse what it has
-/// to, or a failure without policy.
+/// An unknown case, an enforcer that is not installed, a lab that cannot be made, or a failure without
+/// policy.
 pub fn run(options: &CompareOptions) -> Result<CompareReport> {
     let cases = Case::select(&options.cases)?;
     let usual = if options.quick { RUNS_QUICK } else { RUNS };
@@ -196,8 +197,8 @@ fn measure_case(
 
 impl Place<'_> {
     fn take_turn(&mut self, case: Case, turn: &mut Turns) -> Result<()> {
-        self.put(Some(turn.peer), case.rules())?;
-        match self.measure(case) {
+        let put = self.put(Some(turn.peer), case.rules());
+        match put.and_then(|()| self.measure(case)) {
             Ok(value) => turn.values.push(value),
             Err(LabError::Interrupted) => return Err(LabError::Interrupted),
             Err(error) => {

@@ -21,8 +21,8 @@ const PROGRAM: &str = "usr/bin/suricata";
 const STARTED: &str = "Engine started";
 /// What that of the drop-in says.
 const READY: &str = "Notice: ready";
-/// How long its start may take, rules and rings included.
-const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long its start may take, rings included, and ten thousand rules on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(180);
 /// How long its end may take: it gives up its flows first.
 const END_LIMIT: Duration = Duration::from_secs(20);
 /// Pause between two looks.

@@ -2,7 +2,7 @@
 //! the endpoints' network namespaces.
 //!
 //! One thread looks at everything when a link changes anywhere (the kernel tells of changed
-//! features too), when endpoints change, and every [`SLOW`] anyway. It alone keeps the right to
+//! features too), when endpoints change, and every `SLOW` anyway. It alone keeps the right to
 //! enter other namespaces, and it exists only where something is declared. When the agent ends,
 //! the state stays as it is.
 

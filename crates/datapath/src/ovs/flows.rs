@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use tollgate_wire::tag::{Direction, EndpointId, Tag};
 
-/// Tables the gate takes, from [`Plan::first_table`] on.
+/// Tables the gate takes, from [`Place::first_table`] on.
 pub const TABLES: u8 = 15;
 
 /// Seconds for which the switch remembers from which port a frame came that is with the engine. Frames

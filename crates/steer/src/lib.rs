@@ -1,6 +1,6 @@
 //! What the kernel program does with a packet, done in user space: for data paths whose packets all
 //! come up, such as a port of a switch. The engine cannot tell the difference; `bpf/tollgate.bpf.c` is
-//! the original, and `tests/` holds the two against each other.
+//! the original, and `crates/datapath/tests/twin.rs` holds the two against each other.
 //!
 //! No I/O and no clock; one [`FlowCache`] belongs to one worker, like the engine that fills it.
 #![forbid(unsafe_code)]

@@ -4,8 +4,13 @@
 # What the lab, the demo and the bench run.
 RUN_PACKAGES="iproute2 nftables ethtool procps util-linux nginx-light curl openssl wrk ca-certificates build-essential"
 # What the tests need on top: the pinned compiler of the BPF object, traffic tools, and other
-# implementations of HTTP: odd clients and servers, and readers to compare with.
-TEST_PACKAGES="clang-14 llvm-14 iperf3 tcpdump nodejs python3 nghttp2-client nghttp2-proxy"
+# implementations of HTTP, WebSocket and gRPC: odd clients and servers, and readers to compare with;
+# systemd to verify units, Open vSwitch to read, change and restore, and what Antrea's tests ask with.
+TEST_PACKAGES="clang-14 llvm-14 iperf3 tcpdump nodejs python3 python3-cryptography python3-grpcio python3-websockets nghttp2-client nghttp2-proxy systemd openvswitch-switch wget bind9-dnsutils"
+
+# Others to compare with, for `tollgate bench --compare`; its tests leave out what is not installed.
+# Suricata comes with scripts/suricata-chroot.sh.
+BENCH_PACKAGES="haproxy libnginx-mod-stream"
 
 # What a virtual machine with another kernel needs, in software emulation.
 GUEST_PACKAGES="qemu-system-x86 busybox-static cpio kmod"

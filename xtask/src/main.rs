@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 /// The compiler of Debian 12. Another version makes another object, and `--check` compares bytes.
 const CLANG: &str = "clang-14";
 const STRIP: &str = "llvm-strip-14";
-const SOURCE: &str = "tollgate.bpf.c";
-const OBJECT: &str = "tollgate.bpf.o";
+/// Every object of `bpf/`, named after its source: the gate, and the switch of the test bed.
+const OBJECTS: [&str; 2] = ["tollgate.bpf", "detour.bpf"];
 const USAGE: &str = "usage: cargo xtask bpf [--check]";
 
 fn main() -> Result<()> {
@@ -21,8 +21,10 @@ fn main() -> Result<()> {
         .collect::<Vec<_>>()
         .as_slice()
     {
-        ["bpf"] => build(&bpf_dir()?.join(OBJECT)),
-        ["bpf", "--check"] => check(),
+        ["bpf"] => OBJECTS
+            .iter()
+            .try_for_each(|name| build(name, &bpf_dir()?.join(format!("{name}.o")))),
+        ["bpf", "--check"] => OBJECTS.iter().try_for_each(|name| check(name)),
         _ => bail!(USAGE),
     }
 }
@@ -36,7 +38,7 @@ fn bpf_dir() -> Result<PathBuf> {
 }
 
 /// Compiles and strips; the paths and directory of the build leave no trace in the object.
-fn build(object: &Path) -> Result<()> {
+fn build(name: &str, object: &Path) -> Result<()> {
     let dir = bpf_dir()?;
     let mut clang = Command::new(CLANG);
     clang
@@ -45,7 +47,9 @@ fn build(object: &Path) -> Result<()> {
             "-g", "-O2", "-target", "bpf", "-mcpu=v3", "-Wall", "-Wextra", "-Werror",
         ])
         .arg(format!("-fdebug-prefix-map={}=.", dir.display()))
-        .args(["-fdebug-compilation-dir=.", "-c", SOURCE, "-o"])
+        .args(["-fdebug-compilation-dir=.", "-c"])
+        .arg(format!("{name}.c"))
+        .arg("-o")
         .arg(object);
     run(clang)?;
     let mut strip = Command::new(STRIP);
@@ -54,17 +58,17 @@ fn build(object: &Path) -> Result<()> {
 }
 
 /// Fails if the committed object is not what the sources make.
-fn check() -> Result<()> {
-    let committed = bpf_dir()?.join(OBJECT);
-    let fresh = env::temp_dir().join(format!("tollgate-{}.bpf.o", std::process::id()));
-    let compared = build(&fresh).and_then(|()| same_bytes(&committed, &fresh));
+fn check(name: &str) -> Result<()> {
+    let committed = bpf_dir()?.join(format!("{name}.o"));
+    let fresh = env::temp_dir().join(format!("{name}-{}.o", std::process::id()));
+    let compared = build(name, &fresh).and_then(|()| same_bytes(&committed, &fresh));
     // A file that was never written need not be removed.
     let _ = fs::remove_file(&fresh);
     ensure!(
         compared?,
-        "bpf/{OBJECT} is not what the sources make; run `cargo xtask bpf`"
+        "bpf/{name}.o is not what the sources make; run `cargo xtask bpf`"
     );
-    println!("bpf/{OBJECT} is what the sources make");
+    println!("bpf/{name}.o is what the sources make");
     Ok(())
 }
 

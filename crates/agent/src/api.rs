@@ -54,6 +54,21 @@ pub struct Status {
     pub endpoints: Vec<EndpointStatus>,
     /// The way of events.
     pub events: EventStatus,
+    /// The offload state that is kept, if any is declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offloads: Option<OffloadStatus>,
+}
+
+/// The offload state that is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OffloadStatus {
+    /// Interfaces that are meant and there.
+    pub interfaces: usize,
+    /// Values that are as declared.
+    pub held: usize,
+    /// What cannot be had, a sentence each.
+    pub problems: Vec<String>,
 }
 
 /// The policy in force.
@@ -92,6 +107,9 @@ pub struct DatapathStatus {
     pub tap: String,
     /// Where programs, links and maps are pinned.
     pub pin_dir: String,
+    /// The Open vSwitch bridge that is the data path instead of programs, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
     /// Worker threads, one per queue.
     pub workers: usize,
     /// Whether pinned programs of an earlier agent were taken over.

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use tollgate_engine::limits::Limits as EngineLimits;
 use tollgate_engine::names::Resolvers;
 
+use crate::offloads::config::Offloads;
+use crate::ovs::config::{DatapathKind, Ovs};
+use crate::ovs::live::WORKERS as OVS_WORKERS;
+
 /// Where the agent looks for a configuration file if none is named; it need not exist.
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/tollgate/agent.yaml";
 
@@ -117,6 +121,11 @@ pub struct Limits {
     pub held_bytes_per_flow: usize,
     /// Judged but unacknowledged bytes remembered for one flow.
     pub kept_bytes_per_flow: usize,
+    /// Bytes of memory of what one worker judges, for all flows: unfinished heads and hellos, judged bytes
+    /// that are remembered, facts.
+    pub judged_bytes: usize,
+    /// Of those, what the flows of one endpoint may take.
+    pub judged_bytes_per_endpoint: usize,
     /// Fragmented packets that one worker remembers.
     pub fragments: usize,
     /// Seconds without a packet after which a TCP flow is forgotten.
@@ -140,6 +149,8 @@ impl Default for Limits {
             held_bytes: engine.held_bytes,
             held_bytes_per_flow: engine.held_bytes_per_flow,
             kept_bytes_per_flow: engine.kept_bytes_per_flow,
+            judged_bytes: engine.judged_bytes,
+            judged_bytes_per_endpoint: engine.judged_bytes_per_endpoint,
             fragments: engine.fragments,
             tcp_idle_seconds: engine.tcp_idle.as_secs(),
             datagram_idle_seconds: engine.datagram_idle.as_secs(),
@@ -159,6 +170,8 @@ impl Limits {
             held_bytes_per_flow: self.held_bytes_per_flow,
             held_bytes: self.held_bytes,
             kept_bytes_per_flow: self.kept_bytes_per_flow,
+            judged_bytes: self.judged_bytes,
+            judged_bytes_per_endpoint: self.judged_bytes_per_endpoint,
             fragments: self.fragments,
             tcp_idle: Duration::from_secs(self.tcp_idle_seconds),
             datagram_idle: Duration::from_secs(self.datagram_idle_seconds),
@@ -201,6 +214,8 @@ impl Dns {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ConfigFile {
+    datapath: Option<DatapathKind>,
+    ovs: Option<Ovs>,
     policy_dir: Option<PathBuf>,
     run_dir: Option<PathBuf>,
     pin_dir: Option<PathBuf>,
@@ -214,6 +229,7 @@ struct ConfigFile {
     node_addresses: Option<Vec<IpAddr>>,
     dns: Option<Dns>,
     limits: Option<Limits>,
+    offloads: Option<Offloads>,
     log_level: Option<String>,
     log_format: Option<LogFormat>,
 }
@@ -247,6 +263,10 @@ pub struct Overrides {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Config {
+    /// What brings frames to the engine.
+    pub datapath: DatapathKind,
+    /// The bridge, if the data path is one.
+    pub ovs: Ovs,
     /// Directory of policy files.
     pub policy_dir: PathBuf,
     /// Directory of the admin socket.
@@ -273,6 +293,8 @@ pub struct Config {
     pub dns: Dns,
     /// Bounds on what traffic can make the agent hold.
     pub limits: Limits,
+    /// Offload state to keep.
+    pub offloads: Offloads,
     /// Directives of the agent's own log, as `tracing_subscriber::EnvFilter` reads them.
     pub log_level: String,
     /// Shape of the agent's own log.
@@ -355,7 +377,10 @@ fn merge(file: ConfigFile, flags: Overrides) -> Result<Config, ConfigError> {
         .metrics
         .or(file.metrics)
         .unwrap_or_else(|| DEFAULT_METRICS.to_owned());
+    let datapath = file.datapath.unwrap_or_default();
     let config = Config {
+        datapath,
+        ovs: file.ovs.unwrap_or_default(),
         verdict_log: log_path(verdict_log, &run_dir),
         verdict_log_selection: file.verdict_log_selection.unwrap_or_default(),
         log_query_strings: file.log_query_strings.unwrap_or(false),
@@ -365,12 +390,13 @@ fn merge(file: ConfigFile, flags: Overrides) -> Result<Config, ConfigError> {
             .tap
             .or(file.tap)
             .unwrap_or_else(|| DEFAULT_TAP.to_owned()),
-        workers: worker_count(flags.workers.or(file.workers).unwrap_or(0))?,
+        workers: worker_count(datapath, flags.workers.or(file.workers).unwrap_or(0))?,
         metrics: listen_address(&metrics)?,
         node_name: flags.node_name.or(file.node_name).unwrap_or_else(host_name),
         node_addresses: file.node_addresses.unwrap_or_default(),
         dns: file.dns.unwrap_or_default(),
         limits: file.limits.unwrap_or_default(),
+        offloads: file.offloads.unwrap_or_default(),
         log_level: flags
             .log_level
             .or(file.log_level)
@@ -394,7 +420,17 @@ fn log_path(value: Option<String>, run_dir: &Path) -> Option<PathBuf> {
     }
 }
 
-fn worker_count(wanted: usize) -> Result<usize, ConfigError> {
+fn worker_count(datapath: DatapathKind, wanted: usize) -> Result<usize, ConfigError> {
+    if datapath == DatapathKind::Ovs {
+        let message = format!("with datapath `ovs` there is {OVS_WORKERS}; leave it out");
+        return match wanted {
+            0 | OVS_WORKERS => Ok(OVS_WORKERS),
+            _ => Err(ConfigError::Value {
+                field: "workers",
+                message,
+            }),
+        };
+    }
     if wanted > MAX_WORKERS {
         let message =
             format!("{wanted} is more than a TAP has queues; 0 (one per core) to {MAX_WORKERS}");
@@ -448,6 +484,8 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     check_dns(&config.dns)?;
     check_limits(&config.limits)?;
+    config.offloads.check()?;
+    config.ovs.check()?;
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log_level) {
         let message = format!(
             "`{}` is no log level: {error}; use error, warn, info, debug or trace",
@@ -504,7 +542,9 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     const MIN_PER_FLOW: u64 = 64 << 10;
     /// Below it, keep-alive probes and slow human beings lose their flows.
     const MIN_IDLE: u64 = 10;
-    let at_least: [(&'static str, u64, u64); 11] = [
+    /// One flow gets a 1024th of what is left: with less than this not even two full segments.
+    const MIN_JUDGED: u64 = 16 << 20;
+    let at_least: [(&'static str, u64, u64); 13] = [
         ("limits.flowsPerWorker", limits.flows_per_worker as u64, 1),
         (
             "limits.flowsPerEndpoint",
@@ -530,6 +570,12 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
             "limits.keptBytesPerFlow",
             limits.kept_bytes_per_flow as u64,
             MIN_PER_FLOW,
+        ),
+        ("limits.judgedBytes", limits.judged_bytes as u64, MIN_JUDGED),
+        (
+            "limits.judgedBytesPerEndpoint",
+            limits.judged_bytes_per_endpoint as u64,
+            MIN_JUDGED,
         ),
         ("limits.fragments", limits.fragments as u64, 1),
         ("limits.tcpIdleSeconds", limits.tcp_idle_seconds, MIN_IDLE),
@@ -653,6 +699,14 @@ mod tests {
                 "limits.heldBytes: 1 is too small",
             ),
             (
+                "limits: {judgedBytes: 1000}\n",
+                "limits.judgedBytes: 1000 is too small",
+            ),
+            (
+                "limits: {judgedBytesPerEndpoint: 0}\n",
+                "limits.judgedBytesPerEndpoint: 0 is too small",
+            ),
+            (
                 "limits: {flowsPerWorker: 0}\n",
                 "limits.flowsPerWorker: 0 is too small",
             ),
@@ -666,6 +720,32 @@ mod tests {
             (
                 "dns: {minTtlSeconds: 86401}\n",
                 "dns.minTtlSeconds: 86401 is too much",
+            ),
+            ("offloads: {disableTXChecksum: true}\n", "agent.yaml:1:"),
+            (
+                "offloads: {antreaAgentConf: a.conf}\n",
+                "offloads.antreaAgentConf: `a.conf` is no absolute path",
+            ),
+            (
+                "offloads: {interfaces: [{match: 'a/b', mtu: 1500}]}\n",
+                "offloads.interfaces.match: entry 1: `a/b` is no interface name",
+            ),
+            ("offloads: {interfaces: [{mtu: 1500}]}\n", "match"),
+            (
+                "offloads: {interfaces: [{match: gw0}]}\n",
+                "offloads.interfaces.features: entry 1: neither",
+            ),
+            (
+                "offloads: {interfaces: [{match: gw0, features: {TSO on: true}}]}\n",
+                "offloads.interfaces.features: entry 1: `TSO on`",
+            ),
+            (
+                "offloads: {interfaces: [{match: a, mtu: 9}, {match: b, mtu: 70000}]}\n",
+                "offloads.interfaces.mtu: entry 1: 9 is no MTU",
+            ),
+            (
+                "offloads: {interfaces: [{match: a, place: pod, mtu: 1500}]}\n",
+                "agent.yaml:1:",
             ),
         ] {
             let error = parse_alone(text).unwrap_err().to_string();

@@ -67,6 +67,10 @@ pub struct WorkerCounters {
     pub bytes_written: Cell,
     /// Frames that the TAP refused; they are lost.
     pub write_errors: Cell,
+    /// Frames that the worker passed by its own flow cache, without the engine.
+    pub cache_passed: Cell,
+    /// Frames of denied flows that the worker dropped by its own flow cache.
+    pub cache_dropped: Cell,
     /// Times the worker woke up.
     pub wakeups: Cell,
     /// Flows in the table now.
@@ -84,6 +88,8 @@ impl Default for WorkerCounters {
             frames_written: Cell::default(),
             bytes_written: Cell::default(),
             write_errors: Cell::default(),
+            cache_passed: Cell::default(),
+            cache_dropped: Cell::default(),
             wakeups: Cell::default(),
             flows: Cell::default(),
             held_bytes: Cell::default(),
@@ -115,7 +121,7 @@ impl WorkerCounters {
         engine.chain(self.own()).collect()
     }
 
-    fn own(&self) -> [Reading; 7] {
+    fn own(&self) -> [Reading; 9] {
         let reading = |name, help, kind, cell: &Cell| Reading {
             name,
             help,
@@ -141,6 +147,18 @@ impl WorkerCounters {
                 "Frames that the TAP refused.",
                 Counter,
                 &self.write_errors,
+            ),
+            reading(
+                "cache_passed",
+                "Frames that workers passed by their own flow caches (data path ovs).",
+                Counter,
+                &self.cache_passed,
+            ),
+            reading(
+                "cache_dropped",
+                "Frames of denied flows that workers dropped by their own flow caches (data path ovs).",
+                Counter,
+                &self.cache_dropped,
             ),
             reading(
                 "wakeups",

@@ -5,6 +5,7 @@
 //! remembers it): decided flows in the flow cache carry it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 
 use tollgate_wire::tag::EndpointId;
 
@@ -20,6 +21,8 @@ pub struct Wanted {
     pub interface: String,
     /// A policy selects it.
     pub governed: bool,
+    /// Its IP addresses.
+    pub addresses: Vec<IpAddr>,
 }
 
 #[derive(Clone, Debug)]
@@ -27,6 +30,9 @@ struct Slot {
     interface: String,
     id: Option<EndpointId>,
     governed: bool,
+    addresses: Vec<IpAddr>,
+    /// The addresses are others than the kernel was told.
+    moved: bool,
     /// What the kernel was told last: interface index and whether it is governed.
     attached: Option<(u32, bool)>,
     failure: String,
@@ -82,12 +88,18 @@ impl Endpoints {
         for endpoint in wanted {
             if let Some(slot) = self.slots.get_mut(&endpoint.name) {
                 slot.governed = endpoint.governed;
+                if slot.addresses != endpoint.addresses {
+                    slot.addresses.clone_from(&endpoint.addresses);
+                    slot.moved = true;
+                }
                 continue;
             }
             let slot = Slot {
                 interface: endpoint.interface.clone(),
                 id: self.identify(&endpoint.interface, kernel),
                 governed: endpoint.governed,
+                addresses: endpoint.addresses.clone(),
+                moved: false,
                 attached: None,
                 failure: String::new(),
             };
@@ -168,9 +180,10 @@ impl Slot {
             index,
             id,
             governed,
+            addresses: &self.addresses,
         };
         let done = match self.attached {
-            Some((_, told)) if told == governed => return,
+            Some((_, told)) if told == governed && !self.moved => return,
             Some(_) => kernel.update(&place),
             None => kernel.attach(&place),
         };
@@ -178,6 +191,7 @@ impl Slot {
             Ok(()) => {
                 tracing::info!(interface, id = id.get(), governed, "endpoint attached");
                 self.attached = Some((index, governed));
+                self.moved = false;
             }
             Err(error) => {
                 tracing::error!(interface, %error, "cannot attach an endpoint");
@@ -214,6 +228,7 @@ mod tests {
                 name: format!("ns/{name}"),
                 interface: format!("veth-{name}"),
                 governed: true,
+                addresses: vec![],
             })
             .collect()
     }

@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use tollgate_engine::event::Event;
 
 use crate::hub::Hub;
-use crate::record::Stamped;
+use crate::offloads::OffloadChange;
+use crate::record::{Stamped, What};
 use crate::verdict_log::VerdictLog;
 
 /// How long the writer lets events gather while they keep coming: a wake-up per event would cost
@@ -82,6 +83,14 @@ impl Events {
         self.wake.notify_one();
     }
 
+    /// Hands over what the keeper of offloads has to say.
+    pub fn tell(&self, change: OffloadChange) {
+        self.push(Stamped {
+            time: Timestamp::now(),
+            what: What::Offload(change),
+        });
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // A worker that panicked while pushing left a whole vector behind.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -132,8 +141,10 @@ impl EventSender {
     pub fn send(&self, event: Event) {
         self.events.push(Stamped {
             time: Timestamp::now(),
-            worker: self.worker,
-            event,
+            what: What::Flow {
+                worker: self.worker,
+                event,
+            },
         });
     }
 }
@@ -177,12 +188,17 @@ mod tests {
         let events = Events::new(2);
         let sender = events.sender(0);
         for id in 0..5 {
-            sender.send(samples::stamped(VerdictWord::Allowed, id).event);
+            sender.send(
+                samples::stamped(VerdictWord::Allowed, id)
+                    .flow()
+                    .unwrap()
+                    .clone(),
+            );
         }
         assert_eq!(events.dropped(), 3);
         let mut batch = Vec::new();
         assert!(events.next(&mut batch));
-        let ids: Vec<_> = batch.iter().map(|s| s.event.flow_id).collect();
+        let ids: Vec<_> = batch.iter().map(|s| s.flow().unwrap().flow_id).collect();
         assert_eq!(ids, [0, 1], "the oldest stay");
     }
 
@@ -190,9 +206,12 @@ mod tests {
     fn what_is_queued_before_the_stop_is_written() {
         let events = Events::new(10);
         let hub = Hub::for_tests(10);
-        events
-            .sender(0)
-            .send(samples::stamped(VerdictWord::Denied, 7).event);
+        events.sender(0).send(
+            samples::stamped(VerdictWord::Denied, 7)
+                .flow()
+                .unwrap()
+                .clone(),
+        );
         events.stop();
         spawn_writer(Arc::clone(&events), Arc::clone(&hub), None)
             .unwrap()

@@ -196,7 +196,7 @@ mod tests {
     use crate::record::samples::stamped;
 
     fn ids(events: &[Arc<Stamped>]) -> Vec<u64> {
-        events.iter().map(|s| s.event.flow_id).collect()
+        events.iter().map(|s| s.flow().unwrap().flow_id).collect()
     }
 
     #[tokio::test]
@@ -209,7 +209,10 @@ mod tests {
         let (past, mut live) = hub.observe();
         assert_eq!(ids(&past), [2, 3, 4]);
         hub.publish(&mut vec![stamped(VerdictWord::Allowed, 5)]);
-        assert_eq!(live.next().await.unwrap().unwrap().event.flow_id, 5);
+        assert_eq!(
+            live.next().await.unwrap().unwrap().flow().unwrap().flow_id,
+            5
+        );
     }
 
     #[tokio::test]
@@ -221,7 +224,10 @@ mod tests {
             .collect();
         hub.publish(&mut batch);
         assert_eq!(live.next().await, Some(Err(10)));
-        assert_eq!(live.next().await.unwrap().unwrap().event.flow_id, 10);
+        assert_eq!(
+            live.next().await.unwrap().unwrap().flow().unwrap().flow_id,
+            10
+        );
     }
 
     #[test]

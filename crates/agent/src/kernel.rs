@@ -3,6 +3,9 @@
 
 pub mod live;
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use tollgate_engine::key::FlowKey;
 use tollgate_wire::tag::{Direction, EndpointId};
 
@@ -20,6 +23,8 @@ pub struct Place<'a> {
     pub id: EndpointId,
     /// A policy selects it; otherwise the programs pass everything.
     pub governed: bool,
+    /// Its IP addresses.
+    pub addresses: &'a [IpAddr],
 }
 
 /// A number that the programs count.
@@ -55,6 +60,23 @@ pub trait Kernel: Send {
 
     /// Flows whose end the programs saw since the last call.
     fn closed(&mut self) -> Result<Vec<FlowKey>, KernelError>;
+
+    /// What is not as it should be, in words.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    /// The workers are about to be given another policy. Returns how long they should go on under the old
+    /// one: what they have to know of the flows that will be cut comes by meanwhile.
+    fn policy_changing(&mut self) -> Result<Option<Duration>, KernelError> {
+        Ok(None)
+    }
+
+    /// Every worker has judged its flows under this policy generation. `unchanged`: it is the policy
+    /// under which everything was decided before.
+    fn policy_applied(&mut self, _generation: u64, _unchanged: bool) -> Result<(), KernelError> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

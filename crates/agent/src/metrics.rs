@@ -52,10 +52,13 @@ pub struct EventMetrics {
 impl EventMetrics {
     /// Counts one event.
     pub fn count(&self, stamped: &Stamped, names: &Names) {
-        match &stamped.event.kind {
+        let Some(event) = stamped.flow() else {
+            return;
+        };
+        match &event.kind {
             EventKind::Verdict(verdict) => {
-                let endpoint = names.endpoint(stamped.event.key.endpoint).name;
-                self.verdict(labels(verdict, stamped.event.side, endpoint));
+                let endpoint = names.endpoint(event.key.endpoint).name;
+                self.verdict(labels(verdict, event.side, endpoint));
             }
             EventKind::Closed { .. } => {
                 self.closed.inc();
@@ -222,7 +225,7 @@ mod tests {
     fn endpoints_that_come_and_go_do_not_grow_the_registry() {
         let metrics = EventMetrics::default();
         let event = stamped(VerdictWord::Allowed, 1);
-        let EventKind::Verdict(verdict) = &event.event.kind else {
+        let EventKind::Verdict(verdict) = &event.flow().unwrap().kind else {
             panic!("a verdict")
         };
         for n in 0..MAX_SERIES + 50 {

@@ -41,6 +41,8 @@ pub struct PolicyLoop {
     applied: Fingerprint,
     /// The next agent would find that fingerprint, whatever became of this one.
     noted: bool,
+    /// The generation that the data path was told to be applied everywhere.
+    settled: Option<u64>,
 }
 
 impl PolicyLoop {
@@ -55,6 +57,7 @@ impl PolicyLoop {
             seen,
             applied: seen,
             noted: false,
+            settled: None,
         };
         this.apply(loaded);
         Ok(this)
@@ -106,6 +109,7 @@ impl PolicyLoop {
             Ok(Ok(Some((fingerprint, Ok(loaded))))) => {
                 (self.seen, self.applied) = (fingerprint, fingerprint);
                 self.forget_note();
+                self.take_back().await;
                 self.apply(loaded);
                 Outcome::Applied
             }
@@ -120,6 +124,35 @@ impl PolicyLoop {
                 self.reject(error.lines())
             }
             Err(error) => self.reject(vec![format!("the compiler failed: {error}")]),
+        }
+    }
+
+    /// Tells the data path once every worker applies the policy.
+    pub fn settle(&mut self) {
+        let generation = self.state.policy.load().generation;
+        if self.settled == Some(generation) || !self.state.applied_everywhere() {
+            return;
+        }
+        // Only the first can be the one that an agent before this one decided under.
+        let is_first = self.settled.is_none();
+        let unchanged = is_first && self.state.policy_unchanged.load(Ordering::Relaxed);
+        let told = self
+            .state
+            .with_kernel(|kernel| kernel.policy_applied(generation, unchanged));
+        match told {
+            Some(Ok(())) => self.settled = Some(generation),
+            Some(Err(error)) => tracing::warn!(%error, "the data path has not settled yet"),
+            None => {}
+        }
+    }
+
+    /// Has everything come by the workers, where the data path passes it on its own.
+    async fn take_back(&self) {
+        let told = self.state.with_kernel(|kernel| kernel.policy_changing());
+        match told {
+            Some(Ok(Some(time))) => tokio::time::sleep(time).await,
+            Some(Err(error)) => tracing::warn!(%error, "the data path does not let go of flows"),
+            Some(Ok(None)) | None => {}
         }
     }
 
@@ -244,6 +277,7 @@ fn wanted(set: &PolicySet) -> Vec<Wanted> {
         name: endpoint.name().to_string(),
         interface: endpoint.interface().to_string(),
         governed: endpoint.governs(Side::Egress) || endpoint.governs(Side::Ingress),
+        addresses: endpoint.addresses().to_vec(),
     });
     wanted.collect()
 }

@@ -12,6 +12,8 @@ use tollgate_engine::event::{Event, EventKind, L7Facts, Verdict, VerdictWord};
 use tollgate_policy::Side;
 use tollgate_wire::tag::EndpointId;
 
+use crate::offloads::OffloadChange;
+
 /// What kind of event a [`Record`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -20,6 +22,8 @@ pub enum RecordKind {
     Verdict,
     /// A flow is gone from the table.
     Closed,
+    /// Declared offload state was changed by somebody else and put back, or cannot be had.
+    Offload,
     /// This reader was too slow: `lost` says how many events it missed.
     Lost,
 }
@@ -97,6 +101,9 @@ pub struct Record {
     /// What passed, in ends of flows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
+    /// What was found and what was done about it, in `offload`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offload: Option<OffloadChange>,
     /// Events that this reader missed, in `lost`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
@@ -107,15 +114,37 @@ pub struct Record {
     pub node: Arc<str>,
 }
 
-/// An engine event with what the engine does not know: when, and whose.
+/// An event with when it happened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stamped {
-    /// When the worker sent it.
+    /// When it was sent.
     pub time: Timestamp,
-    /// Which worker.
-    pub worker: usize,
-    /// What the engine said.
-    pub event: Event,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// An engine said something of a flow.
+    Flow {
+        /// Which worker's.
+        worker: usize,
+        /// What it said.
+        event: Event,
+    },
+    /// Declared offload state was not as declared.
+    Offload(OffloadChange),
+}
+
+impl Stamped {
+    /// What an engine said.
+    pub fn flow(&self) -> Option<&Event> {
+        match &self.what {
+            What::Flow { event, .. } => Some(event),
+            What::Offload(_) => None,
+        }
+    }
 }
 
 /// What is known of an endpoint by name.
@@ -186,8 +215,11 @@ pub struct Recorder {
 impl Recorder {
     /// The record of one event.
     pub fn record(&self, stamped: &Stamped, names: &Names) -> Record {
-        let event = &stamped.event;
-        let record = self.bare(stamped, names);
+        let (worker, event) = match &stamped.what {
+            What::Flow { worker, event } => (*worker, event),
+            What::Offload(change) => return self.offload(stamped.time, change),
+        };
+        let record = self.bare(stamped.time, worker, event, names);
         match &event.kind {
             EventKind::Verdict(verdict) => self.verdict(record, verdict),
             EventKind::Closed {
@@ -226,14 +258,29 @@ impl Recorder {
             reason: None,
             detail: String::new(),
             traffic: None,
+            offload: None,
             lost: Some(lost),
             flow: None,
             node: Arc::clone(&self.node),
         }
     }
 
-    fn bare(&self, stamped: &Stamped, names: &Names) -> Record {
-        let Event { key, side, .. } = &stamped.event;
+    fn offload(&self, time: Timestamp, change: &OffloadChange) -> Record {
+        let endpoint = change.endpoint.as_deref().map(EndpointName::new);
+        let (endpoint, namespace) =
+            endpoint.map_or((None, None), |names| (Some(names.name), names.namespace));
+        Record {
+            event: RecordKind::Offload,
+            endpoint,
+            namespace,
+            offload: Some(change.clone()),
+            lost: None,
+            ..self.lost(time, 0)
+        }
+    }
+
+    fn bare(&self, time: Timestamp, worker: usize, event: &Event, names: &Names) -> Record {
+        let Event { key, side, .. } = event;
         let endpoint = names.endpoint(key.endpoint);
         let (source, destination) = directed(key.local_addr(), key.remote_addr(), *side, names);
         Record {
@@ -245,8 +292,8 @@ impl Recorder {
             source: Some(source),
             destination: Some(destination),
             lost: None,
-            flow: Some(flow_name(stamped.worker, stamped.event.flow_id)),
-            ..self.lost(stamped.time, 0)
+            flow: Some(flow_name(worker, event.flow_id)),
+            ..self.lost(time, 0)
         }
     }
 
@@ -365,13 +412,22 @@ pub(crate) mod samples {
         let kind = EventKind::Verdict(verdict(word));
         Stamped {
             time: "2026-11-23T10:00:00.5Z".parse().unwrap(),
-            worker: 1,
-            event: Event {
-                flow_id,
-                key: key(),
-                side: Side::Egress,
-                kind,
+            what: What::Flow {
+                worker: 1,
+                event: Event {
+                    flow_id,
+                    key: key(),
+                    side: Side::Egress,
+                    kind,
+                },
             },
+        }
+    }
+
+    pub(crate) fn event_of(stamped: &mut Stamped) -> &mut Event {
+        match &mut stamped.what {
+            What::Flow { event, .. } => event,
+            What::Offload(_) => panic!("a flow's event"),
         }
     }
 
@@ -430,7 +486,7 @@ mod tests {
     #[test]
     fn an_ingress_flow_comes_from_the_remote_side() {
         let mut stamped = stamped(VerdictWord::Allowed, 1);
-        stamped.event.side = Side::Ingress;
+        event_of(&mut stamped).side = Side::Ingress;
         let record = recorder().record(&stamped, &names());
         assert_eq!(record.source.unwrap().port, 80);
         assert_eq!(
@@ -442,7 +498,7 @@ mod tests {
     #[test]
     fn a_closed_flow_shows_its_traffic_and_a_gone_endpoint_its_number() {
         let mut stamped = stamped(VerdictWord::Allowed, 2);
-        stamped.event.kind = EventKind::Closed {
+        event_of(&mut stamped).kind = EventKind::Closed {
             bytes_out: 1,
             bytes_in: 2,
             packets_out: 3,
@@ -453,6 +509,34 @@ mod tests {
         assert_eq!(record.endpoint.as_deref(), Some("#3"));
         assert_eq!(record.traffic.unwrap().packets_in, 4);
         assert_eq!((record.verdict, record.lost), (None, None));
+    }
+
+    #[test]
+    fn a_change_of_offloads_has_no_flow() {
+        let change = OffloadChange {
+            interface: "eth0".into(),
+            endpoint: Some("shop/web-0".into()),
+            feature: "tx-checksum-ip-generic".into(),
+            found: "on".into(),
+            declared: "off".into(),
+            restored: true,
+            detail: String::new(),
+        };
+        let stamped = Stamped {
+            time: "2026-11-23T10:00:00.5Z".parse().unwrap(),
+            what: What::Offload(change),
+        };
+        let record = recorder().record(&stamped, &names());
+        assert_eq!(
+            serde_json::to_value(&record).unwrap(),
+            serde_json::json!({
+                "time": "2026-11-23T10:00:00.500000Z", "event": "offload",
+                "endpoint": "shop/web-0", "namespace": "shop", "node": "n1",
+                "offload": {"interface": "eth0", "endpoint": "shop/web-0",
+                    "feature": "tx-checksum-ip-generic", "found": "on", "declared": "off",
+                    "restored": true},
+            })
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tollgate_datapath::flows::FlowMap;
 use tollgate_datapath::tap::Tap;
 use tollgate_datapath::{caps, links, steer};
-use tollgate_engine::Remembered;
+use tollgate_steer::FlowCache;
 
 use crate::admin::{self, Admin};
 use crate::config::{Config, LogSelection};
@@ -30,17 +30,26 @@ use crate::kernel::live::LiveKernel;
 use crate::memory::{self, Memory};
 use crate::metrics::{self, EventMetrics};
 use crate::name_memory;
+use crate::offloads;
+use crate::ovs::config::DatapathKind;
+use crate::ovs::live::LiveOvs;
+use crate::ovs::saved::{self, CachedFlow};
 use crate::policy_loop::PolicyLoop;
 use crate::record::Recorder;
 use crate::sources::LoadError;
 use crate::state::State;
+use crate::store::FlowStore;
 use crate::verdict_log::VerdictLog;
 use crate::watch::DirWatch;
-use crate::worker::{Inherited, Worker, monotonic};
+use crate::worker::{Inherited, Left, Worker, monotonic};
 
 /// How often ends of flows are fetched from the kernel. The engine keeps a closed flow for a while
 /// anyway; this only bounds how late it learns of it.
 const CLOSED_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The same for a bridge, which tells at that moment whether the switch is still the same: after its
+/// restart the gate is missing until then.
+const BRIDGE_INTERVAL: Duration = Duration::from_millis(25);
 
 /// How often failed or missed attachments are tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
@@ -106,6 +115,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         PolicyLoop::start(Arc::clone(&state), Endpoints::default()).map_err(policy_error)?;
     let doors = Doors::open(&state.config).await?;
     let tap = open_datapath(&state, &mut policy)?;
+    offloads::start(&state).map_err(RunError::system("starting to keep the declared offloads"))?;
     // Everything that needs more is open now. Threads started from here on have no more either.
     caps::drop_unneeded()?;
     let watch = watch_policy(&state)?;
@@ -211,9 +221,9 @@ impl Doors {
 }
 
 fn open_datapath(state: &Arc<State>, policy: &mut PolicyLoop) -> Result<Tap, RunError> {
-    let (mut kernel, tap) = LiveKernel::open(&state.config)?;
-    state.adopted.store(kernel.adopted(), Ordering::Relaxed);
-    let known = crate::kernel::Kernel::known(&mut kernel).map_err(|error| RunError::System {
+    let (mut kernel, tap, adopted) = open_kernel(&state.config)?;
+    state.adopted.store(adopted, Ordering::Relaxed);
+    let known = kernel.known().map_err(|error| RunError::System {
         what: "reading the endpoints of an earlier agent".to_owned(),
         source: io::Error::other(error),
     })?;
@@ -221,11 +231,31 @@ fn open_datapath(state: &Arc<State>, policy: &mut PolicyLoop) -> Result<Tap, Run
         .kernel
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
-    *slot = Some(Box::new(kernel));
+    *slot = Some(kernel);
     drop(slot);
     // Identifiers now; programs are put on new interfaces only once the workers run.
     policy.inherit(Endpoints::new(known));
     Ok(tap)
+}
+
+type Opened = (Box<dyn crate::kernel::Kernel>, Tap, bool);
+
+fn open_kernel(config: &Config) -> Result<Opened, tollgate_datapath::Error> {
+    match config.datapath {
+        DatapathKind::Ebpf => {
+            for removed in crate::ovs::cleanup(&config.run_dir)? {
+                tracing::info!("the data path was a bridge before; removed {removed}");
+            }
+            let (kernel, tap) = LiveKernel::open(config)?;
+            let adopted = kernel.adopted();
+            Ok((Box::new(kernel), tap, adopted))
+        }
+        DatapathKind::Ovs => {
+            let (kernel, tap) = LiveOvs::open(config)?;
+            let adopted = kernel.adopted();
+            Ok((Box::new(kernel), tap, adopted))
+        }
+    }
 }
 
 fn start_writer(state: &State) -> Result<JoinHandle<()>, RunError> {
@@ -239,7 +269,7 @@ fn start_writer(state: &State) -> Result<JoinHandle<()>, RunError> {
         .map_err(RunError::system("starting the event writer"))
 }
 
-type WorkerThread = JoinHandle<Vec<Remembered>>;
+type WorkerThread = JoinHandle<Left>;
 
 fn start_workers(
     state: &State,
@@ -252,7 +282,8 @@ fn start_workers(
     if let Err(error) = name_memory::take(dir, &state.names, &table, monotonic()) {
         tracing::warn!(%error, "cannot read remembered names");
     }
-    let inherited = inherited(state, policy, tap.queues.len())?;
+    let found = found_flows(&state.config)?;
+    let inherited = inherited(state, policy, tap.queues.len(), &found);
     for ((index, queue), inherited) in tap.queues.into_iter().enumerate().zip(inherited) {
         let inbox = Inbox::new().map_err(RunError::system("making an inbox"))?;
         let counters = Arc::new(WorkerCounters::default());
@@ -270,7 +301,7 @@ fn start_workers(
             limits: state.config.limits.engine(),
             names: Arc::clone(&state.names),
         };
-        let flows = FlowMap::open(&state.config.pin_dir)?;
+        let flows = flow_store(&state.config, &found)?;
         let worker = Worker::new(context, queue, flows, state.hub.wants_all());
         threads.push(start_worker(index, worker, failed.clone())?);
     }
@@ -284,10 +315,14 @@ fn inherited(
     state: &State,
     policy: &PolicyLoop,
     queues: usize,
-) -> Result<Vec<Vec<Inherited>>, RunError> {
+    found: &[CachedFlow],
+) -> Vec<Vec<Inherited>> {
     let memory = Memory::take(&state.config.run_dir, policy.fingerprint());
+    state
+        .policy_unchanged
+        .store(memory.unchanged, Ordering::Relaxed);
     let mut of_queue = vec![Vec::new(); queues];
-    for (key, entry, _) in FlowMap::open(&state.config.pin_dir)?.iter() {
+    for &(key, entry, _) in found {
         let remembered = memory.get(&key);
         let flow = Inherited {
             key,
@@ -299,7 +334,28 @@ fn inherited(
             flows.push(flow);
         }
     }
-    Ok(of_queue)
+    of_queue
+}
+
+/// The flows that an agent before this one decided.
+fn found_flows(config: &Config) -> Result<Vec<CachedFlow>, RunError> {
+    Ok(match config.datapath {
+        DatapathKind::Ebpf => FlowMap::open(&config.pin_dir)?.iter().collect(),
+        DatapathKind::Ovs => saved::take_flows(&config.run_dir),
+    })
+}
+
+fn flow_store(config: &Config, found: &[CachedFlow]) -> Result<FlowStore, RunError> {
+    if config.datapath == DatapathKind::Ebpf {
+        return Ok(FlowStore::Kernel(FlowMap::open(&config.pin_dir)?));
+    }
+    let entries = usize::try_from(config.limits.flow_cache_entries).unwrap_or(usize::MAX);
+    let mut cache = FlowCache::new(entries);
+    for (key, entry, progress) in found {
+        // What does not fit is judged anew.
+        let _ = cache.restore(key, entry, progress);
+    }
+    Ok(FlowStore::Own(Box::new(cache)))
 }
 
 fn start_worker(
@@ -320,13 +376,13 @@ fn start_worker(
                 tracing::warn!(index, %error, "a worker keeps its privileges");
             }
             match worker.run() {
-                Ok(remembered) => {
+                Ok(left) => {
                     note.finished();
-                    remembered
+                    left
                 }
                 Err(error) => {
                     tracing::error!(index, %error, "worker failed");
-                    Vec::new()
+                    Left::default()
                 }
             }
         })
@@ -401,7 +457,10 @@ async fn control(
     // Before these watches began, an interface may have come or a file may have changed.
     policy.attach();
     policy.reload().await;
-    let mut closed = tokio::time::interval(CLOSED_INTERVAL);
+    let mut closed = tokio::time::interval(match state.config.datapath {
+        DatapathKind::Ebpf => CLOSED_INTERVAL,
+        DatapathKind::Ovs => BRIDGE_INTERVAL,
+    });
     let mut retry = tokio::time::interval(RETRY_INTERVAL);
     closed.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -427,6 +486,7 @@ async fn control(
             _ = closed.tick() => {
                 pass_on_closed(state);
                 policy.note();
+                policy.settle();
             }
             _ = retry.tick() => policy.attach(),
             Some(failure) = failures.recv() => {
@@ -467,10 +527,17 @@ async fn shut_down(
     for worker in state.workers() {
         worker.inbox.push(Command::Stop);
     }
-    let mut remembered = Vec::new();
+    let (mut remembered, mut flows) = (Vec::new(), Vec::new());
     for worker in workers {
         // An error is a panic, which has been logged.
-        remembered.extend(worker.join().unwrap_or_default());
+        let left = worker.join().unwrap_or_default();
+        remembered.extend(left.remembered);
+        flows.extend(left.flows);
+    }
+    if state.config.datapath == DatapathKind::Ovs
+        && let Err(error) = saved::save_flows(&state.config.run_dir, &flows)
+    {
+        tracing::warn!(%error, "cannot leave the flow cache to the next agent");
     }
     if let Err(error) = memory::save(&state.config.run_dir, policy.fingerprint(), remembered) {
         tracing::warn!(%error, "cannot leave the flows to the next agent");

@@ -19,6 +19,7 @@ use crate::counters::{self, Kind, Reading};
 use crate::events::Events;
 use crate::hub::Hub;
 use crate::kernel::{Kernel, KernelCounter};
+use crate::ovs::config::DatapathKind;
 use crate::record::rfc3339;
 
 /// The policy in force and how it came to be.
@@ -54,8 +55,12 @@ pub struct State {
     pub names: Arc<NameTable>,
     /// The workers, once they run.
     pub workers: OnceLock<Vec<WorkerHandle>>,
+    /// What the keeper of offloads shows.
+    pub offloads: crate::offloads::Shown,
     /// Whether an earlier agent's maps were taken over.
     pub adopted: AtomicBool,
+    /// The first policy is the one that the flows of an earlier agent were decided under.
+    pub policy_unchanged: AtomicBool,
     /// Set-up is complete.
     pub ready: AtomicBool,
     /// Changes of the directory that could not be used.
@@ -77,7 +82,9 @@ impl State {
             endpoints: ArcSwap::default(),
             kernel: Mutex::default(),
             workers: OnceLock::new(),
+            offloads: crate::offloads::Shown::default(),
             adopted: AtomicBool::new(false),
+            policy_unchanged: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             rejected: AtomicU64::new(0),
             lost_workers: AtomicU64::new(0),
@@ -205,6 +212,12 @@ impl State {
                 forgotten,
             ),
             reading(
+                "offload_drift",
+                "Declared offload state that somebody else changed and that was put back.",
+                Counter,
+                self.offloads.drift.load(Ordering::Relaxed),
+            ),
+            reading(
                 "workers_lost",
                 "Worker threads that ended without being told to.",
                 Counter,
@@ -265,6 +278,7 @@ impl State {
                 log_writable: self.hub.log_writable(),
                 dropped: self.events.dropped(),
             },
+            offloads: self.offloads.status.load().as_ref().clone(),
         }
     }
 
@@ -282,6 +296,8 @@ impl State {
         DatapathStatus {
             tap: self.config.tap.clone(),
             pin_dir: self.config.pin_dir.display().to_string(),
+            bridge: (self.config.datapath == DatapathKind::Ovs)
+                .then(|| self.config.ovs.bridge.clone()),
             workers: self.workers().len(),
             adopted: self.adopted.load(Ordering::Relaxed),
             flows,
@@ -292,6 +308,9 @@ impl State {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        if let Some(trouble) = self.with_kernel(|kernel| kernel.trouble()).flatten() {
+            warnings.push(format!("data path: {trouble}"));
+        }
         if let Some((since, reasons)) = &self.policy.load().stale {
             let first = reasons.first().map_or("", String::as_str);
             let since = rfc3339(*since);
@@ -315,6 +334,10 @@ impl State {
                     endpoint.name()
                 ));
             }
+        }
+        if let Some(offloads) = self.offloads.status.load().as_ref() {
+            let problems = offloads.problems.iter();
+            warnings.extend(problems.map(|problem| format!("offloads: {problem}")));
         }
         if !self.hub.log_writable() {
             warnings.push("verdict log: the last write failed".to_owned());

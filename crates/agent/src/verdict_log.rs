@@ -64,7 +64,10 @@ impl VerdictLog {
     }
 
     fn selects(&self, stamped: &Stamped) -> bool {
-        match (&self.selection, &stamped.event.kind) {
+        let Some(event) = stamped.flow() else {
+            return true;
+        };
+        match (&self.selection, &event.kind) {
             (LogSelection::All, _) => true,
             (LogSelection::Selected, EventKind::Verdict(v)) => {
                 v.logged || v.word != VerdictWord::Allowed
@@ -160,11 +163,11 @@ mod tests {
         let hub = Hub::for_tests(10);
         let mut log = VerdictLog::open(&path, LogSelection::Selected).unwrap();
         let mut logged = samples::stamped(VerdictWord::Allowed, 2);
-        if let EventKind::Verdict(verdict) = &mut logged.event.kind {
+        if let EventKind::Verdict(verdict) = &mut samples::event_of(&mut logged).kind {
             verdict.logged = true;
         }
         let mut closed = samples::stamped(VerdictWord::Allowed, 4);
-        closed.event.kind = EventKind::Closed {
+        samples::event_of(&mut closed).kind = EventKind::Closed {
             bytes_out: 0,
             bytes_in: 0,
             packets_out: 0,

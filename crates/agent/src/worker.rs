@@ -10,19 +10,26 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
-use tollgate_datapath::flows::FlowMap;
+use tollgate_datapath::ovs::flows::{UNDECIDE, code};
 use tollgate_datapath::sched;
 use tollgate_datapath::tap::{MAX_FRAME_LEN, TapQueue};
-use tollgate_engine::cache::{CacheEntry, Progress};
+use tollgate_engine::cache::{CacheEntry, Progress, Steer};
 use tollgate_engine::event::Event;
 use tollgate_engine::key::FlowKey;
 use tollgate_engine::output::CacheFull;
 use tollgate_engine::table::PolicyTable;
 use tollgate_engine::{Engine, Output, Remembered};
+use tollgate_steer::{Fate, FlowCache, Packet};
+use tollgate_wire::edit::set_vlan;
+use tollgate_wire::packet::{self, L4, parse};
+use tollgate_wire::tag::Tag;
+use tollgate_wire::vnet;
 
 use crate::control::{Command, Inbox, WorkerContext};
 use crate::counters::WorkerCounters;
 use crate::events::EventSender;
+use crate::ovs::saved::CachedFlow;
+use crate::store::FlowStore;
 
 /// Frames read before the inbox is looked at again: bounds how long a policy change waits behind
 /// traffic (64 super-packets are about a millisecond).
@@ -47,14 +54,16 @@ pub struct Inherited {
 /// The engine's way out to the kernel.
 struct Live {
     queue: TapQueue,
-    flows: FlowMap,
+    flows: FlowStore,
     events: EventSender,
     counters: Arc<WorkerCounters>,
     wants_all: Arc<AtomicBool>,
+    /// Room for a frame whose tag is changed.
+    scratch: Vec<u8>,
 }
 
-impl Output for Live {
-    fn emit(&mut self, frame: &[u8]) {
+impl Live {
+    fn write(&mut self, frame: &[u8]) {
         match self.queue.write(frame) {
             Ok(_) => {
                 self.counters.frames_written.inc();
@@ -63,6 +72,24 @@ impl Output for Live {
             // The frame is lost as on any full link; TCP sends it again.
             Err(_) => self.counters.write_errors.inc(),
         }
+    }
+}
+
+impl Output for Live {
+    fn emit(&mut self, frame: &[u8]) {
+        if let FlowStore::Own(cache) = &self.flows
+            && let Some(tci) = taken_back(cache, frame)
+        {
+            let mut signed = std::mem::take(&mut self.scratch);
+            signed.clear();
+            signed.extend_from_slice(frame);
+            // It has a tag: without one there would be nothing to take back.
+            let _ = set_vlan(&mut signed, tci);
+            self.write(&signed);
+            self.scratch = signed;
+            return;
+        }
+        self.write(frame);
     }
 
     fn cache_put(&mut self, key: &FlowKey, entry: &CacheEntry) -> Result<(), CacheFull> {
@@ -77,6 +104,10 @@ impl Output for Live {
         self.flows.delete(key);
     }
 
+    fn passes_unseen(&self) -> bool {
+        matches!(self.flows, FlowStore::Own(_))
+    }
+
     fn event(&mut self, event: Event) {
         self.events.send(event);
     }
@@ -84,6 +115,15 @@ impl Output for Live {
     fn wants_all(&self) -> bool {
         self.wants_all.load(Ordering::Relaxed)
     }
+}
+
+/// What a worker leaves when it is told to stop.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// What the next agent should know of the flows.
+    pub remembered: Vec<Remembered>,
+    /// The flow cache, if it is the worker's own.
+    pub flows: Vec<CachedFlow>,
 }
 
 /// A worker, ready to run.
@@ -100,7 +140,7 @@ impl Worker {
     pub fn new(
         context: WorkerContext,
         queue: TapQueue,
-        flows: FlowMap,
+        flows: FlowStore,
         wants_all: Arc<AtomicBool>,
     ) -> Self {
         let live = Live {
@@ -109,6 +149,7 @@ impl Worker {
             events: context.events,
             counters: context.counters,
             wants_all,
+            scratch: Vec::new(),
         };
         let mut engine = Engine::new(Arc::new(PolicyTable::default()), context.limits);
         engine.set_names(context.names);
@@ -121,18 +162,21 @@ impl Worker {
         }
     }
 
-    /// Works until [`Command::Stop`]; returns what the next agent should know of the flows.
+    /// Works until [`Command::Stop`]; returns what the next agent needs.
     ///
     /// # Errors
     /// Waiting for or reading the TAP failed for good: the device is gone.
-    pub fn run(mut self) -> io::Result<Vec<Remembered>> {
+    pub fn run(mut self) -> io::Result<Left> {
         if let Err(error) = sched::batch() {
             tracing::warn!(%error, "the worker may preempt what it serves");
         }
         let mut frame = vec![0; MAX_FRAME_LEN];
         loop {
             if self.wait()? && !self.obey() {
-                return Ok(self.engine.remember());
+                return Ok(Left {
+                    remembered: self.engine.remember(),
+                    flows: self.live.flows.to_leave(),
+                });
             }
             self.read_batch(&mut frame)?;
             self.tick();
@@ -211,12 +255,42 @@ impl Worker {
                 Err(error) if is_passing(&error) => return Ok(()),
                 Err(error) => return Err(error),
             };
-            let Some(frame) = frame.get(..len) else {
+            let Some(frame) = frame.get_mut(..len) else {
                 continue;
             };
-            self.engine.handle(monotonic(), frame, &mut self.live);
+            let now = monotonic();
+            if !self.steer(now, frame) {
+                self.engine.handle(now, frame, &mut self.live);
+            }
         }
         Ok(())
+    }
+
+    /// Does what the kernel program does elsewhere; false: the engine has to see the frame.
+    fn steer(&mut self, now: Duration, frame: &mut [u8]) -> bool {
+        let FlowStore::Own(cache) = &mut self.live.flows else {
+            return false;
+        };
+        let Some((fate, tci)) = fate(cache, now, frame) else {
+            return false;
+        };
+        for key in cache.take_closed() {
+            self.engine.flow_closed(now, &key, &mut self.live);
+        }
+        match fate {
+            Fate::Divert => return false,
+            Fate::Drop => self.live.counters.cache_dropped.inc(),
+            Fate::Pass { decided } => {
+                self.live.counters.cache_passed.inc();
+                if decided {
+                    let tci = with_priority(tci, code(self.generation));
+                    // It has a tag: without one there would be no fate.
+                    let _ = set_vlan(frame, tci);
+                }
+                self.live.write(frame);
+            }
+        }
+        true
     }
 
     fn tick(&mut self) {
@@ -235,6 +309,52 @@ impl Worker {
         // Here and not where the command is obeyed: now every flow, adopted ones too, is judged.
         counters.policy_generation.set(self.generation);
     }
+}
+
+/// The VLAN id in a tag, and where the priority begins (IEEE 802.1Q, 9.6).
+const VLAN_ID: u16 = 0x0fff;
+const PRIORITY_SHIFT: u32 = 13;
+
+fn with_priority(tci: u16, priority: u8) -> u16 {
+    tci & VLAN_ID | u16::from(priority) << PRIORITY_SHIFT
+}
+
+/// The tag for a frame that the engine itself sends, if it has not let go of the flow: the switch must not
+/// pass anything of it on its own before the worker has seen what follows. So the answer to every request
+/// brings the server's acknowledgement up, and a flow that was decided and is not any more comes back.
+fn taken_back(cache: &FlowCache, frame: &[u8]) -> Option<u16> {
+    const PASS: CacheEntry = CacheEntry {
+        outbound: Steer::Pass,
+        inbound: Steer::Pass,
+    };
+    let (_, ethernet) = vnet::split(frame).ok()?;
+    let packet::Packet::Ip(layout) = parse(ethernet).ok()? else {
+        return None;
+    };
+    if matches!(layout.l4, L4::Fragment(_)) {
+        // Connection tracking would wait for the other ones, which do not all come by there.
+        return None;
+    }
+    let tci = layout.eth.vlan?;
+    let key = FlowKey::of(Tag::from_vlan_id(tci)?, &layout);
+    let is_open = cache.get(&key).is_some_and(|(entry, _)| entry == PASS);
+    (!is_open).then(|| with_priority(tci, UNDECIDE))
+}
+
+/// What happens to a frame, and its tag; `None`: it is for the engine to say what is wrong with it.
+fn fate(cache: &mut FlowCache, now: Duration, frame: &[u8]) -> Option<(Fate, u16)> {
+    let (header, ethernet) = vnet::split(frame).ok()?;
+    let packet::Packet::Ip(layout) = parse(ethernet).ok()? else {
+        return None;
+    };
+    let tci = layout.eth.vlan?;
+    let packet = Packet {
+        tag: Tag::from_vlan_id(tci)?,
+        layout: &layout,
+        ethernet,
+        gso_size: if header.is_gso() { header.gso_size } else { 0 },
+    };
+    Some((cache.fate(now, &packet), tci))
 }
 
 /// Nothing there, or nothing there for the moment (the device is down while it is reconfigured).

@@ -17,7 +17,7 @@ use tollgate_agent::config::{Config, Overrides};
 use tollgate_agent::events::Events;
 use tollgate_agent::hub::Hub;
 use tollgate_agent::metrics::{EventMetrics, registry};
-use tollgate_agent::record::{Recorder, Stamped};
+use tollgate_agent::record::{Recorder, Stamped, What};
 use tollgate_agent::state::State;
 use tollgate_engine::event::{Event, EventKind, Verdict, VerdictWord};
 use tollgate_engine::key::FlowKey;
@@ -53,8 +53,7 @@ fn event(word: VerdictWord, flow_id: u64) -> Stamped {
     };
     Stamped {
         time: jiff::Timestamp::now(),
-        worker: 0,
-        event,
+        what: What::Flow { worker: 0, event },
     }
 }
 

@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    agent, bench, cleanup, explain, flows, inspect, lab, lint, observe, policies, status, version,
+    agent, bench, check, cleanup, conformance, doctor, explain, flows, inspect, lab, lint, observe,
+    policies, status, version,
 };
 use crate::output::Colour;
 
@@ -31,6 +32,10 @@ pub enum Command {
     Agent(agent::Args),
     /// Show whether the agent does its work
     Status(status::Args),
+    /// Check what a node needs, or whether everything is in place
+    Check(check::Args),
+    /// Find what in the way of packets makes policy slow or breaks it, and repair it
+    Doctor(Box<doctor::Args>),
     /// Show verdicts, a line each, as they fall
     Observe(observe::Args),
     /// List the flows that the agent knows
@@ -43,6 +48,8 @@ pub enum Command {
     Cleanup(cleanup::Args),
     /// Measure with and without policy, in a lab of its own
     Bench(bench::Args),
+    /// Test what this node does to packets, between two namespaces or in a lab of its own
+    Conformance(conformance::Args),
     /// Make and use a test bed in network namespaces
     Lab(lab::Args),
     /// Show versions

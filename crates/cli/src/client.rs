@@ -38,6 +38,11 @@ impl Client {
         }
     }
 
+    /// Of the agent behind a socket.
+    pub fn at(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
     /// Fetches one JSON document.
     pub async fn get<T: DeserializeOwned>(
         &self,

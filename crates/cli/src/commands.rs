@@ -2,7 +2,10 @@
 
 pub mod agent;
 pub mod bench;
+pub mod check;
 pub mod cleanup;
+pub mod conformance;
+pub mod doctor;
 pub mod explain;
 pub mod flows;
 pub mod inspect;
@@ -37,6 +40,8 @@ fn dispatch(cli: Cli) -> Outcome {
     match cli.command {
         Command::Agent(args) => agent::run(args),
         Command::Status(args) => block_on(status::run(args, style)),
+        Command::Check(args) => block_on(check::run(args, style)),
+        Command::Doctor(args) => doctor::run(&args, style),
         Command::Observe(args) => block_on(observe::run(args, style)),
         Command::Flows(args) => block_on(flows::run(args)),
         Command::Policy(args) => match args.command {
@@ -48,6 +53,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Inspect(args) => inspect::run(&args, style),
         Command::Cleanup(args) => cleanup::run(&args),
         Command::Bench(args) => bench::run(args),
+        Command::Conformance(args) => conformance::run(args, style),
         Command::Lab(args) => lab::run(args),
         Command::Version(args) => version::run(&args),
     }

@@ -1,5 +1,6 @@
 //! One event as one line for people.
 
+use tollgate_agent::offloads::OffloadChange;
 use tollgate_agent::record::{Peer, Record, RecordKind, Traffic};
 use tollgate_engine::event::{Carrier, HttpVersion, L7Facts};
 
@@ -15,11 +16,39 @@ pub fn compact(record: &Record, style: Style) -> String {
             style.odd(&format!("{count} events missed: too slow"))
         );
     }
+    if let Some(change) = &record.offload {
+        return format!("{time} {}", offload(change, style));
+    }
     let ends = format!("{} -> {}", peer(&record.source), peer(&record.destination));
     let what = what(record);
     match record.event {
         RecordKind::Closed => format!("{time} {ends} {what} closed{}", traffic(record.traffic)),
         _ => format!("{time} {ends} {what} {}", verdict(record, style)),
+    }
+}
+
+fn offload(change: &OffloadChange, style: Style) -> String {
+    let OffloadChange {
+        interface,
+        feature,
+        found,
+        declared,
+        ..
+    } = change;
+    let place = change
+        .endpoint
+        .as_ref()
+        .map_or_else(String::new, |name| format!(" in {name}"));
+    match change.restored {
+        true => format!(
+            "{interface}{place} {feature} {}: was {found}, is {declared} again",
+            style.odd("RESTORED")
+        ),
+        false => format!(
+            "{interface}{place} {feature} {}: declared {declared}: {}",
+            style.bad("REFUSED"),
+            change.detail
+        ),
     }
 }
 
@@ -194,6 +223,14 @@ mod tests {
         let line = compact(&ping, Style::plain());
         assert!(
             line.ends_with("a/b (fd00::2) -> fd00::1 icmpv6-flow DENIED"),
+            "{line}"
+        );
+        let put_back = record(serde_json::json!({"event": "offload", "offload": {
+            "interface": "eth0", "endpoint": "a/b", "feature": "tx-checksum-ip-generic",
+            "found": "on", "declared": "off", "restored": true}}));
+        let line = compact(&put_back, Style::plain());
+        assert!(
+            line.ends_with("eth0 in a/b tx-checksum-ip-generic RESTORED: was on, is off again"),
             "{line}"
         );
         let lost = record(serde_json::json!({"event": "lost", "lost": 7}));

@@ -69,6 +69,11 @@ impl Style {
         Self { colours: false }
     }
 
+    /// Are there colours? Then there is a person to look at them.
+    pub fn is_coloured(self) -> bool {
+        self.colours
+    }
+
     /// A verdict word.
     pub fn verdict(self, word: VerdictWord) -> String {
         let text = verdict_word(word);
@@ -112,6 +117,12 @@ pub fn table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
+    let header = header.map(str::to_owned).into();
+    table_of(header, rows.into_iter().map(Vec::from))
+}
+
+/// The same for a number of columns that is not known before.
+pub fn table_of(header: Vec<String>, rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table
         .load_style(NOTHING)

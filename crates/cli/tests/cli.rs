@@ -434,3 +434,150 @@ fn explain_tells_what_is_under_audit() {
         "{text}"
     );
 }
+
+/// A rule that says all that only the extended kinds can say.
+const EXTENDED: &str = "\
+apiVersion: policy.tollgate.dev/v1alpha1
+kind: ClusterNetworkPolicy
+metadata: {name: web}
+spec:
+  priority: 5
+  appliedTo:
+    - podSelector: {matchLabels: {app: web}}
+  egress:
+    - name: read
+      action: Allow
+      l7Protocols:
+        - http: {host: a.example, headers: [{name: x-team, value: 'red*'}], upgrade: Deny}
+        - http: {host: a.example, query: [{name: page, value: '1'}]}
+        - grpc: {host: g.example, service: shop.*, method: Get*}
+        - tls: {sni: t.example, alpn: [h2, h3], minVersion: '1.2', quic: Deny, ech: Deny}
+";
+
+#[test]
+fn explain_can_be_asked_about_all_that_a_rule_can_say() {
+    let dir = policy_dir(EXTENDED);
+    let base = "policy explain --endpoint shop/web-0 --to 203.0.113.7:80 --policy-dir";
+    let base: Vec<_> = base.split(' ').chain([path(dir.path())]).collect();
+    let get = ["--http", "GET a.example/"];
+    let tls = ["--sni", "t.example", "--alpn", "h2", "--tls-version", "1.3"];
+    let cases: [(&[&str], &[&str], i32, &str); 24] = [
+        (&get, &[], 5, "give --header 'x-team: value'"),
+        (&get, &["--header", "X-Team: red1"], 0, "item 0"),
+        (&get, &["-H", "X-Team: blue"], 1, "http-no-rule-matches"),
+        (&get, &["-H", "X-Team:"], 1, "http-no-rule-matches"),
+        (
+            &get,
+            &["-H", "X-Team: red", "-H", "x-team: blue"],
+            1,
+            "DENIED",
+        ),
+        (
+            &get,
+            &["-H", "X-Team: red", "--upgrade", "websocket"],
+            1,
+            "http-upgrade-denied",
+        ),
+        (&[], &["--http", "GET a.example/?page=1"], 0, "item 1"),
+        (
+            &[],
+            &["--http", "GET a.example/?page=2"],
+            5,
+            "give --header 'x-team",
+        ),
+        (&[], &["--http", "GET b.example/"], 1, "DENIED"),
+        (&[], &["--grpc", "g.example/shop.Cat/GetItem"], 0, "item 2"),
+        (&[], &["--grpc", "g.example/shop.Cat/Put"], 1, "DENIED"),
+        (
+            &[],
+            &["--grpc", "shop.Cat/GetItem"],
+            5,
+            "give the host: --grpc HOST/SERVICE/METHOD",
+        ),
+        (
+            &[],
+            &["--grpc", "shop.Cat/GetItem", "-H", "Host: g.example"],
+            0,
+            "item 2",
+        ),
+        (
+            &[],
+            &["--http", "POST g.example/shop.Cat/GetItem"],
+            1,
+            "http-no-rule-matches",
+        ),
+        (&tls, &[], 0, "item 3"),
+        (&tls, &["--alpn", "http/1.1"], 1, "tls-alpn-not-allowed"),
+        (&tls, &["--ech"], 1, "tls-ech-denied"),
+        (&tls, &["--quic"], 1, "quic-denied"),
+        (&tls, &["--protocol", "udp"], 1, "quic-denied"),
+        (
+            &[],
+            &["--sni", "t.example"],
+            5,
+            "give --alpn PROTOCOL (for each; '' if there is none) and --tls-version VERSION",
+        ),
+        (
+            &["--sni", "t.example", "--alpn", "h2"],
+            &["--tls-version", "1.1"],
+            1,
+            "tls-version-too-low",
+        ),
+        (
+            &["--alpn", "", "--tls-version", "1.3"],
+            &[],
+            1,
+            "tls-alpn-not-allowed",
+        ),
+        (&["--sni", "x.example"], &[], 1, "tls-sni-no-rule-matches"),
+        (
+            &[],
+            &[],
+            5,
+            "give --http 'METHOD host/path' or --grpc SERVICE/METHOD, or --sni NAME",
+        ),
+    ];
+    for (first, rest, expected, text) in cases {
+        let output = tollgate(&[&base[..], first, rest].concat());
+        let shown = format!("{}{}", stdout(&output), stderr(&output));
+        assert_eq!(code(&output), expected, "{first:?} {rest:?}: {shown}");
+        assert!(shown.contains(text), "{first:?} {rest:?}: {shown}");
+    }
+    let missing = |args: &[&str]| {
+        let output = tollgate(&[&base[..], args, &["-o", "json"]].concat());
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        answer["outcome"]["missing"].clone()
+    };
+    assert_eq!(missing(&get), serde_json::json!(["header x-team"]));
+    assert_eq!(missing(&["--ech"]), serde_json::Value::Null, "decided");
+    assert_eq!(missing(&[]), serde_json::json!(["request", "hello"]));
+}
+
+#[test]
+fn explain_refuses_questions_that_no_flow_could_ask() {
+    let dir = policy_dir(EXTENDED);
+    let base = "policy explain --endpoint shop/web-0 --to 203.0.113.7:80 --policy-dir";
+    let base: Vec<_> = base.split(' ').chain([path(dir.path())]).collect();
+    let cases: [(&[&str], &str); 8] = [
+        (
+            &["--http", "GET a/", "--protocol", "udp"],
+            "read on TCP alone",
+        ),
+        (&["--quic", "--protocol", "tcp"], "--quic is UDP"),
+        (&["--header", "X-A: 1"], "--header needs a request"),
+        (&["--http", "GET a/", "--header", "X-A"], "'Name: value'"),
+        (&["--http", "GET a/", "--sni", "a"], "cannot be used with"),
+        (&["--grpc", "GetItem"], "SERVICE/METHOD"),
+        (&["--sni", "a", "--tls-version", "4"], "unknown"),
+        (&["--upgrade", "websocket"], "--http"),
+    ];
+    for (args, text) in cases {
+        let output = tollgate(&[&base[..], args].concat());
+        assert_eq!(code(&output), 2, "{args:?}: {}", stdout(&output));
+        assert!(
+            stderr(&output).contains(text),
+            "{args:?}: {}",
+            stderr(&output)
+        );
+    }
+}

@@ -58,6 +58,12 @@ fn captures_are_read_without_a_policy() {
         "cooked",
         "nanoseconds",
         "cut",
+        "h2c",
+        "grpc",
+        "starttls",
+        "ntp",
+        "quic",
+        "quic-v2",
     ] {
         let file = format!("{name}.pcap");
         golden(&format!("{name}-read"), &[&file]);
@@ -72,6 +78,10 @@ fn captures_are_read_without_a_policy() {
     );
     golden("unread-json", &["unread.pcap", "-o", "json"]);
     golden("dns-json", &["dns.pcap", "-o", "json"]);
+    for name in ["grpc", "starttls", "quic-v2"] {
+        let file = format!("{name}.pcap");
+        golden(&format!("{name}-json"), &[&file, "-o", "json"]);
+    }
 }
 
 #[test]

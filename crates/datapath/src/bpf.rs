@@ -283,6 +283,45 @@ fn other_layout(dir: &Path) -> Result<Option<String>, Error> {
     Ok((version != ABI_VERSION && version != 0).then(|| version.to_string()))
 }
 
+/// What lies in a directory of pins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pins {
+    /// Nothing: it is not there, or empty.
+    None,
+    /// Maps of this version's layout.
+    Ours,
+    /// Maps of another version: which.
+    OtherLayout(String),
+    /// Something that is not ours: its names.
+    Foreign(Vec<String>),
+}
+
+/// Whose pins lie in a directory.
+pub fn pins(dir: &Path) -> Result<Pins, Error> {
+    let fail = || Error::os("reading", dir.display());
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Pins::None),
+        Err(error) => return Err(fail()(error)),
+    };
+    let (mut foreign, mut ours) = (Vec::new(), false);
+    for entry in entries {
+        let path = entry.map_err(fail())?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if MAPS.iter().any(|(map, ..)| *map == name) || Hook::of_pin(&path).is_some() {
+            ours = true;
+        } else {
+            foreign.push(name.into_owned());
+        }
+    }
+    foreign.sort();
+    Ok(match (foreign.is_empty(), ours) {
+        (false, _) => Pins::Foreign(foreign),
+        (true, false) => Pins::None,
+        (true, true) => other_layout(dir)?.map_or(Pins::Ours, Pins::OtherLayout),
+    })
+}
+
 /// The pinned links in `dir`.
 fn pinned_links(dir: &Path) -> Result<Vec<(Hook, u32)>, Error> {
     let fail = || Error::os("reading", dir.display());

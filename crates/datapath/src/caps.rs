@@ -3,8 +3,8 @@
 use std::io;
 
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities,
-    set_no_new_privs,
+    CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set,
+    set_capabilities, set_no_new_privs,
 };
 
 use crate::Error;
@@ -34,4 +34,25 @@ pub fn drop_unneeded() -> Result<(), Error> {
     set_no_new_privs(true)
         .map_err(io::Error::from)
         .map_err(fail())
+}
+
+/// What keeping offload features in other network namespaces needs: switch them, enter the
+/// namespaces, and look up those that only a process of another user leads to.
+const FOR_OFFLOADS: CapabilitySet = CapabilitySet::NET_ADMIN
+    .union(CapabilitySet::SYS_ADMIN)
+    .union(CapabilitySet::SYS_PTRACE);
+
+/// Keeps, of what the calling thread has, what is needed to keep offload features; for good. The
+/// threads that it starts afterwards have no more either.
+pub fn limit_to_offloads() -> io::Result<()> {
+    let permitted = capabilities(None)?.permitted & FOR_OFFLOADS;
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: permitted,
+            permitted,
+            inheritable: CapabilitySet::empty(),
+        },
+    )?;
+    Ok(set_no_new_privs(true)?)
 }

@@ -70,6 +70,9 @@ pub enum Error {
     /// An interface name that the kernel would not take.
     #[error("{0:?} is no interface name (1 to 15 bytes, no slash or white space)")]
     InterfaceName(String),
+    /// Open vSwitch.
+    #[error(transparent)]
+    Ovs(#[from] crate::ovs::OvsError),
 }
 
 impl Error {
@@ -85,6 +88,7 @@ impl Error {
             Self::NotEthernet(_) => "not-ethernet",
             Self::NoQueue(_) => "no-tap-queue",
             Self::InterfaceName(_) => "interface-name",
+            Self::Ovs(_) => "open-vswitch",
         }
     }
 

@@ -1,19 +1,22 @@
 //! Offload features of interfaces, as `ethtool -k` shows them, by `SIOCETHTOOL`.
 
+use std::sync::OnceLock;
+
 use crate::Error;
-use crate::ifreq::IfRequest;
+use crate::ethtool::{STRING_LEN, call, strings};
 
 // linux/ethtool.h
-const GSTRINGS: u32 = 0x1b;
 const GSSET_INFO: u32 = 0x37;
 const GFEATURES: u32 = 0x3a;
 const SFEATURES: u32 = 0x3b;
 const SS_FEATURES: u32 = 4;
-const STRING_LEN: usize = 32;
 /// Words of each block of 32 features: available, requested, active, never changed.
 const GET_WORDS: usize = 4;
 /// Words of each block when setting: which are meant, and what they shall be.
 const SET_WORDS: usize = 2;
+
+/// The kernel's names, by bit: the same for every interface and namespace while it runs.
+static NAMES: OnceLock<Vec<String>> = OnceLock::new();
 
 /// One feature.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +25,9 @@ pub struct Feature {
     pub name: String,
     /// It is on.
     pub active: bool,
+    /// Somebody asked for it. Differs from `active` where another feature, a lower device or the
+    /// driver prevents it; of a feature that cannot be switched it is the same.
+    pub wanted: bool,
     /// It can be switched.
     pub changeable: bool,
 }
@@ -33,13 +39,15 @@ pub fn read(ifname: &str) -> Result<Vec<Feature>, Error> {
     let mut get = vec![0u32; 2 + blocks * GET_WORDS];
     (get[0], get[1]) = (GFEATURES, blocks as u32);
     call(ifname, &mut get, "reading the features of")?;
-    let features = names.into_iter().enumerate().map(|(i, name)| {
+    let features = names.iter().enumerate().map(|(i, name)| {
         let block = &get[2 + i / 32 * GET_WORDS..][..GET_WORDS];
         let bit = |word: usize| block[word] >> (i % 32) & 1 == 1;
+        let changeable = bit(0) && !bit(3);
         Feature {
-            name,
+            name: name.clone(),
             active: bit(2),
-            changeable: bit(0) && !bit(3),
+            wanted: if changeable { bit(1) } else { bit(2) },
+            changeable,
         }
     });
     Ok(features
@@ -65,8 +73,16 @@ pub fn set(ifname: &str, wanted: &[(&str, bool)]) -> Result<(), Error> {
     call(ifname, &mut set, "switching features of")
 }
 
-/// The kernel's names, by bit.
-fn names(ifname: &str) -> Result<Vec<String>, Error> {
+/// The kernel's names, by bit; asked for once.
+fn names(ifname: &str) -> Result<&'static [String], Error> {
+    if let Some(names) = NAMES.get() {
+        return Ok(names);
+    }
+    let names = ask_names(ifname)?;
+    Ok(NAMES.get_or_init(|| names))
+}
+
+fn ask_names(ifname: &str) -> Result<Vec<String>, Error> {
     // cmd, reserved, 64-bit mask in and out, then a length for each bit of the mask.
     let mut info = [GSSET_INFO, 0, 0, 0, 0];
     // The mask is 64 bits wide in memory order.
@@ -75,25 +91,5 @@ fn names(ifname: &str) -> Result<Vec<String>, Error> {
     info[3] = u32::from_ne_bytes([mask[4], mask[5], mask[6], mask[7]]);
     call(ifname, &mut info, "counting the features of")?;
     let count = info[4] as usize;
-    let mut strings = vec![0u32; 3 + count * STRING_LEN / 4];
-    (strings[0], strings[1], strings[2]) = (GSTRINGS, SS_FEATURES, count as u32);
-    call(ifname, &mut strings, "naming the features of")?;
-    let bytes: Vec<u8> = strings[3..]
-        .iter()
-        .flat_map(|word| word.to_ne_bytes())
-        .collect();
-    let text = |raw: &[u8]| {
-        let end = raw.iter().position(|&b| b == 0).unwrap_or(raw.len());
-        String::from_utf8_lossy(&raw[..end]).into_owned()
-    };
-    Ok(bytes.chunks_exact(STRING_LEN).map(text).collect())
-}
-
-/// One ethtool command. `data` begins with its number and is as long as its header says.
-fn call(ifname: &str, data: &mut [u32], action: &'static str) -> Result<(), Error> {
-    let mut request = IfRequest::new(ifname)?;
-    request.raw.ifr_ifru.ifru_data = data.as_mut_ptr().cast();
-    // SAFETY: the command's structure is `data`, aligned for it, which lives for the call; the
-    // callers size it by the counts that they put into it, beyond which the kernel does not write.
-    unsafe { request.call(libc::SIOCETHTOOL, action) }
+    strings(ifname, SS_FEATURES, count, count * STRING_LEN / 4)
 }

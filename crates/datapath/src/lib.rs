@@ -1,4 +1,4 @@
-//! What touches the kernel: the TAP, the eBPF programs and their maps, links and their offload
+//! What touches the kernel: the TAP, packet sockets, the eBPF programs and their maps, links and their offload
 //! features, capabilities.
 //!
 //! The only crate that may use `unsafe`; every block says why it is sound. Whatever names a network
@@ -12,17 +12,27 @@ mod bpffs;
 pub mod caps;
 pub mod closed;
 pub mod counters;
+pub mod detour;
 pub mod endpoints;
 mod error;
+pub mod ethtool;
 pub mod features;
 pub mod flows;
 mod hook;
 mod ifreq;
 pub mod links;
+pub mod netlink;
+pub mod netns;
+pub mod notices;
+pub mod ovs;
+pub mod packet;
+pub mod peer;
+pub mod probe;
 mod qdisc;
 pub mod sched;
 pub mod steer;
 mod sys;
 pub mod tap;
+pub mod xdp;
 
 pub use error::Error;

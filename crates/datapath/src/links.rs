@@ -73,6 +73,42 @@ pub fn name(ifindex: u32) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// Names of the interfaces that there are.
+pub fn names() -> Result<Vec<String>, Error> {
+    // SAFETY: the function takes nothing; it returns an array that is ours until it is freed below.
+    let all = unsafe { libc::if_nameindex() };
+    if all.is_null() {
+        return Err(Error::os("listing", "interfaces")(
+            std::io::Error::last_os_error(),
+        ));
+    }
+    let mut names = Vec::new();
+    let mut next = all;
+    // SAFETY: the array ends with an entry whose index is 0 and whose name is null; none beyond it
+    // is looked at.
+    while let entry = unsafe { &*next }
+        && entry.if_index != 0
+        && !entry.if_name.is_null()
+    {
+        // SAFETY: the entry's name is a terminated string that lives as long as the array.
+        let name = unsafe { std::ffi::CStr::from_ptr(entry.if_name) };
+        names.push(name.to_string_lossy().into_owned());
+        // SAFETY: the entry was not the last one.
+        next = unsafe { next.add(1) };
+    }
+    // SAFETY: it came from if_nameindex and is not used any more.
+    unsafe { libc::if_freenameindex(all) };
+    Ok(names)
+}
+
+/// Sets an interface's MTU, in bytes.
+pub fn set_mtu(name: &str, mtu: u32) -> Result<(), Error> {
+    let mut request = IfRequest::new(name)?;
+    request.raw.ifr_ifru.ifru_mtu = i32::try_from(mtu).unwrap_or(i32::MAX);
+    // SAFETY: reads name and MTU of the ifreq.
+    unsafe { request.call(libc::SIOCSIFMTU, "setting the MTU of") }
+}
+
 /// Facts of an interface; [`Error::is_gone`] if there is none of that name.
 pub fn by_name(name: &str) -> Result<Link, Error> {
     let ifindex = index(name)?;

@@ -202,6 +202,32 @@ impl AsFd for TapQueue {
     }
 }
 
+/// Which offload flags a TAP takes here, by their names in linux/if_tun.h: tried on a device that
+/// goes with the attempt. `Err`: there is no such device at all.
+pub fn offload_flags(name: &str) -> Result<Vec<(&'static str, bool)>, Error> {
+    let queue = TapQueue::open(name)?;
+    let base = libc::TUN_F_CSUM;
+    // The kernel takes the two for UDP only together (`set_offload` in drivers/net/tun.c).
+    let flags = [
+        ("TUN_F_CSUM", base),
+        ("TUN_F_TSO4", base | libc::TUN_F_TSO4),
+        ("TUN_F_TSO6", base | libc::TUN_F_TSO6),
+        (
+            "TUN_F_TSO_ECN",
+            base | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN,
+        ),
+        (
+            "TUN_F_USO4, TUN_F_USO6",
+            base | libc::TUN_F_USO4 | libc::TUN_F_USO6,
+        ),
+    ];
+    let tried = flags.map(|(flag, bits)| {
+        let done = queue.set(libc::TUNSETOFFLOAD, bits as libc::c_int, "trying", name);
+        (flag, done.is_ok())
+    });
+    Ok(tried.to_vec())
+}
+
 /// Keeps the kernel from sending anything of its own by the device.
 fn silence(name: &str) {
     let path: PathBuf = Path::new("/proc/sys/net/ipv6/conf")
@@ -226,6 +252,14 @@ fn configure(name: &str) -> Result<u32, Error> {
     // SAFETY: reads name and flags of the ifreq.
     unsafe { request.call(libc::SIOCSIFFLAGS, "bringing up")? };
     links::index(name)
+}
+
+/// Sets the device's MTU, for a switch that cuts super-packets to it.
+pub fn set_mtu(name: &str, mtu: u32) -> Result<(), Error> {
+    let mut request = IfRequest::new(name)?;
+    request.raw.ifr_ifru.ifru_mtu = i32::try_from(mtu).unwrap_or(MTU).min(MTU);
+    // SAFETY: reads name and MTU of the ifreq.
+    unsafe { request.call(libc::SIOCSIFMTU, "setting the MTU of") }
 }
 
 /// Removes the device; true if it was there. Queues still open elsewhere keep it alive until they

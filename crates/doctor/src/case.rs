@@ -62,7 +62,7 @@ pub enum Via {
     Ovs,
     /// Routed, with the route as `ip route` prints it.
     Route(String),
-    /// From an upper device to the lower one: VLAN, tunnel.
+    /// From an upper device to the lower one, or back: VLAN, macvlan; out of a tunnel at its other end.
     Lower,
     /// Encapsulated, with the tunnel's kind and the outer destination.
     Tunnel(String),

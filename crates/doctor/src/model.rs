@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+/// Name of the first process's namespace ([`Netns::name`]).
+pub(crate) const HOST: &str = "host";
+
 /// Identity of a network namespace: the inode number of its `nsfs` file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -28,6 +31,9 @@ pub struct LinkRef {
 pub struct Snapshot {
     /// Kernel release as `uname -r` prints it.
     pub kernel: String,
+    /// The namespace that the doctor runs in; `None` if that is the one called `host`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own: Option<NetnsId>,
     /// Every network namespace that was found.
     pub namespaces: Vec<Netns>,
     /// Open vSwitch, if it runs here.
@@ -45,6 +51,13 @@ pub struct Netns {
     pub name: String,
     /// A path that names it, e.g. `/run/netns/blue` or `/proc/123/ns/net`.
     pub path: PathBuf,
+    /// Processes in it, by number.
+    #[serde(default)]
+    pub pids: Vec<u32>,
+    /// Other names that it can be found by: identifiers of containers and pods (from the control
+    /// groups of its processes), and further names in `/run/netns`.
+    #[serde(default)]
+    pub aliases: Vec<String>,
     /// Its interfaces, by index.
     pub links: Vec<Link>,
     /// Its routes (main table), both families.
@@ -52,7 +65,8 @@ pub struct Netns {
     /// Settings under `/proc/sys/net`, key in `sysctl`'s dotted form; those that the catalogue reads.
     pub sysctls: BTreeMap<String, String>,
     /// Counters of `/proc/net/snmp`, `snmp6` and `netstat`: `Tcp:InCsumErrors`, `TcpExt:TCPTimeouts`, ...
-    /// and of conntrack, summed over CPUs: `Conntrack:invalid`, ...
+    /// and of conntrack, summed over CPUs: `Conntrack:invalid`, ... Those of `snmp6` are named in
+    /// the same way: `Udp6:InCsumErrors`. Counters that are 0 are left out.
     pub counters: BTreeMap<String, u64>,
     /// Packet sockets open in it.
     pub packet_sockets: Vec<PacketSocket>,
@@ -84,6 +98,10 @@ pub struct Link {
     pub master: Option<u32>,
     /// The other end (veth), or the lower device (VLAN, macvlan, VXLAN's underlay).
     pub link: Option<LinkRef>,
+    /// Outer destination of a tunnel that has one, otherwise none.
+    pub remote: Option<IpAddr>,
+    /// Outer destinations of a VXLAN interface that has several: from its forwarding table.
+    pub remotes: Vec<TunnelRemote>,
     /// Offload features as `ethtool -k` shows them.
     pub features: Vec<Feature>,
     /// `gso_max_size`, `gro_max_size`, ... in bytes.
@@ -93,6 +111,7 @@ pub struct Link {
     /// An XDP program is attached.
     pub xdp: Option<XdpMode>,
     /// Counters of `ip -s link` and, of hardware, `ethtool -S` (names with a `hw:` prefix).
+    /// Counters that are 0 are left out.
     pub counters: BTreeMap<String, u64>,
 }
 
@@ -198,6 +217,17 @@ pub struct Vxlan {
     pub ipv6: bool,
 }
 
+/// Where a VXLAN interface sends what is for one station behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelRemote {
+    /// The station's hardware address; all zero for everything else.
+    pub mac: String,
+    /// The station's IP address, where the neighbour table has it.
+    pub ip: Option<IpAddr>,
+    /// The outer destination.
+    pub at: IpAddr,
+}
+
 /// How an XDP program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -241,6 +271,9 @@ pub struct PacketSocket {
     pub ring_frame: u32,
     /// It belongs to a `PACKET_FANOUT` group.
     pub fanout: bool,
+    /// It holds its interface in promiscuous mode (`PACKET_MR_PROMISC`), as everything does that is to
+    /// see other hosts' frames; `None` if that could not be read.
+    pub promiscuous: Option<bool>,
     /// Who has it open.
     pub process: Option<Process>,
 }
@@ -323,6 +356,11 @@ impl Snapshot {
     /// A namespace by what people call it.
     pub fn netns_named(&self, name: &str) -> Option<&Netns> {
         self.namespaces.iter().find(|netns| netns.name == name)
+    }
+
+    /// Does the doctor run in it?
+    pub fn is_own(&self, netns: &Netns) -> bool {
+        self.own.map_or(netns.name == HOST, |own| own == netns.id)
     }
 
     /// An interface.

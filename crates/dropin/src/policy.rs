@@ -63,6 +63,30 @@ pub fn endpoint_policy(vlan: u16, rules: &VlanRules) -> Result<Arc<EndpointPolic
     endpoint.ok_or_else(|| refused("it has no endpoint".to_owned()))
 }
 
+/// A VLAN's rules without the pass rules that no policy can say, and what is wrong with each of
+/// those.
+///
+/// # Errors
+/// The other rules make no policy either.
+pub fn usable(rules: VlanRules) -> Result<(VlanRules, Vec<PolicyError>), PolicyError> {
+    // The number is only a name here.
+    let check = |rules: &VlanRules| endpoint_policy(0, rules).map(drop);
+    if check(&rules).is_ok() {
+        return Ok((rules, Vec::new()));
+    }
+    let (mut usable, mut wrong) = (rules, Vec::new());
+    let otherwise = usable.otherwise.clone();
+    usable.pass.retain(|pass| {
+        let alone = VlanRules {
+            pass: vec![pass.clone()],
+            otherwise: otherwise.clone(),
+        };
+        check(&alone).map_err(|error| wrong.push(error)).is_ok()
+    });
+    check(&usable)?;
+    Ok((usable, wrong))
+}
+
 fn documents(vlan: u16, rules: &VlanRules) -> Result<[Value; 3], PolicyError> {
     let name = format!("vlan-{vlan}");
     let labels = json!({ "vlan": vlan.to_string() });

@@ -6,7 +6,9 @@
 )]
 
 use proptest::prelude::*;
-use tollgate_dropin::rules::{Action, Buffer, Content, FlowBit, FlowOption, Protocol, Rule, parse};
+use tollgate_dropin::rules::{
+    Action, Buffer, Content, FlowBit, FlowOption, Protocol, Rule, parse, parse_known,
+};
 
 fn one(text: &str) -> Rule {
     let mut rules = parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -221,5 +223,27 @@ proptest! {
         ));
         prop_assert_eq!(&rule.contents[0].bytes, &bytes);
         prop_assert_eq!(rule.contents[0].buffer, Buffer::TlsSni);
+    }
+}
+
+#[test]
+fn only_pass_rules_can_be_left_out() {
+    let reject = "reject ip any any -> any any (msg: \"a\"; sid: 1;)";
+    let file = format!(
+        "{reject}\npass http any any -> any any (http.uri; content:\"a\"b\"; sid: 2;)\n\
+         pass http any any -> any any (sid: 3;)\npass ftp any any -> any any (sid: 4;)\n"
+    );
+    let parsed = parse_known(file.as_bytes()).unwrap();
+    let sids: Vec<_> = parsed.rules.iter().map(|rule| rule.sid).collect();
+    assert_eq!(sids, [1, 3]);
+    let lines: Vec<_> = parsed.left_out.iter().map(|error| error.line).collect();
+    assert_eq!(lines, [2, 4]);
+    assert_eq!(parse(file.as_bytes()).unwrap_err().line, 2);
+    for bad in [
+        "reject ftp any any -> any any (sid: 1;)",
+        "passport",
+        "(pass)",
+    ] {
+        assert!(parse_known(bad.as_bytes()).is_err(), "{bad}");
     }
 }

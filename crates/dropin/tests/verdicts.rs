@@ -7,7 +7,7 @@
 
 use tollgate_dropin::policy::endpoint_policy;
 use tollgate_dropin::rules::parse;
-use tollgate_dropin::tenants::{TenantError, Tenants, VlanRules};
+use tollgate_dropin::tenants::{FileRules, TenantError, Tenants, VlanRules};
 use tollgate_policy::{FlowQuery, FlowVerdict, HttpFacts, L7Verdict, Side, TlsFacts};
 
 const REJECT: &str = r#"reject ip any any -> any any (msg: "Reject by AntreaNetworkPolicy:a/b"; flow: to_server, established; sid: 1;)"#;
@@ -209,7 +209,9 @@ pass tls any any -> any any (flowbits:isset,two; sid:4;)
 reject ip any any -> any any (flowbits:isset,one; msg:\"first\"; sid:5;)
 drop ip any any -> any any (vlan.id:2; msg:\"second\"; sid:6;)
 ";
-    let vlans = VlanRules::of_all(&parse(file.as_bytes()).unwrap()).unwrap();
+    let vlans = FileRules::new(&parse(file.as_bytes()).unwrap())
+        .unwrap()
+        .vlans;
     assert_eq!(vlans.keys().collect::<Vec<_>>(), [&1, &2]);
     assert!(http(&vlans[&1], "GET", "a", "/one/x"));
     assert!(!http(&vlans[&1], "GET", "a", "/two"));
@@ -218,7 +220,7 @@ drop ip any any -> any any (vlan.id:2; msg:\"second\"; sid:6;)
     assert_eq!(vlans[&1].otherwise.as_ref().unwrap().msg, "first");
     assert!(!vlans[&2].otherwise.as_ref().unwrap().reject);
     let dangling = "pass tls any any -> any any (flowbits:isset,three; sid:4;)";
-    let error = VlanRules::of_all(&parse(dangling.as_bytes()).unwrap()).unwrap_err();
+    let error = FileRules::new(&parse(dangling.as_bytes()).unwrap()).unwrap_err();
     assert!(error.to_string().contains("no rule sets"), "{error}");
 }
 
@@ -242,4 +244,67 @@ fn tenants_come_and_go_in_any_order() {
     assert_eq!(tenants.unhandle(5, 5), Ok(()));
     assert_eq!(tenants.remove(5), Ok(()));
     assert_eq!(tenants.remove(5), Err(TenantError::NoTenant));
+}
+
+/// A file for all VLANs that refuses in parts: what is no allowed protocol, and of those what no pass
+/// rule matches.
+const IN_PARTS: &str = r#"reject ip any any -> any any (msg: "Reject: belongs to no rule"; flow: to_server, established; flowbits: isnotset,antrea_l7; sid: 1;)
+alert ip any any -> any any (vlan.id: 1; flowbits: set,antrea_l7_1; flowbits: set,antrea_l7; flowbits: noalert; sid: 2;)
+reject ip any any -> any any (msg: "Reject by A"; flowbits: isset,antrea_l7_1; flow: to_server, established; app-layer-protocol: !http; sid: 3;)
+reject ip any any -> any any (msg: "Reject by A"; flowbits: isset,antrea_l7_1; flow: to_server, established; app-layer-protocol: failed; sid: 4;)
+reject ip any any -> any any (msg: "Reject by A"; flowbits: isset,antrea_l7_1; flowbits: isnotset,antrea_l7_allowed; flow: to_server, established; flow.bytes_toserver: >65536; sid: 5;)
+reject ip any any -> any any (msg: "Reject by A"; flowbits: isset,antrea_l7_1; flowbits: isnotset,antrea_l7_allowed; flow: to_server, established; flow.age: >5; sid: 6;)
+reject http1:request_headers any any -> any any (msg: "Reject by A"; flowbits: isset,antrea_l7_1; sid: 7;)
+pass http any any -> any any (msg: "Allow http by A"; flowbits: isset,antrea_l7_1; flowbits: set,antrea_l7_allowed; http.uri; content:"/index.html"; startswith; endswith; sid: 8;)
+alert ip any any -> any any (vlan.id: 2; flowbits: set,antrea_l7_2; flowbits: set,antrea_l7; flowbits: noalert; sid: 9;)
+reject ip any any -> any any (msg: "Reject by B"; flowbits: isset,antrea_l7_2; flow: to_server, established; app-layer-protocol: !http; app-layer-protocol: !tls; sid: 10;)
+reject ip any any -> any any (msg: "Reject by B"; flowbits: isset,antrea_l7_2; flow: to_server, established; app-layer-protocol: failed; sid: 11;)
+reject tls:client_hello_done any any -> any any (msg: "Reject by B"; flowbits: isset,antrea_l7_2; sid: 14;)
+pass http any any -> any any (msg: "Allow http by B"; flowbits: isset,antrea_l7_2; flowbits: set,antrea_l7_allowed; sid: 15;)
+pass tls any any -> any any (msg: "Allow tls by B"; flowbits: isset,antrea_l7_2; flowbits: set,antrea_l7_allowed; tls.sni; content:"foo.bar.com"; startswith; endswith; sid: 16;)
+"#;
+
+#[test]
+fn what_is_refused_in_parts_is_refused_whole() {
+    let file = FileRules::new(&parse(IN_PARTS.as_bytes()).unwrap()).unwrap();
+    assert!(file.refuses_others);
+    let (one, two) = (&file.vlans[&1], &file.vlans[&2]);
+    assert_eq!(file.vlans.len(), 2);
+    assert!(http(one, "GET", "a", "/index.html"));
+    assert!(!http(one, "GET", "a", "/index.htm"));
+    assert!(!tls(one, Some("foo.bar.com")));
+    assert!(http(two, "GET", "a", "/anything"));
+    assert!(tls(two, Some("foo.bar.com")));
+    assert!(!tls(two, Some("bar.com")));
+    assert_eq!(one.otherwise.as_ref().unwrap().msg, "Reject by A");
+    assert_eq!(two.otherwise.as_ref().unwrap().msg, "Reject by B");
+    // The first line alone, as long as there is no rule.
+    let first = IN_PARTS.lines().next().unwrap();
+    let file = FileRules::new(&parse(first.as_bytes()).unwrap()).unwrap();
+    assert!(file.refuses_others && file.vlans.is_empty());
+}
+
+#[test]
+fn a_gap_between_the_parts_is_found() {
+    let without = |sid: u32| {
+        let needle = format!("sid: {sid};)");
+        let lines = IN_PARTS.lines().filter(|line| !line.ends_with(&needle));
+        let text: Vec<_> = lines.collect();
+        FileRules::new(&parse(text.join("\n").as_bytes()).unwrap())
+    };
+    for sid in [3, 7, 10, 14] {
+        let error = without(sid).unwrap_err().to_string();
+        assert!(error.contains("refuse"), "{sid}: {error}");
+    }
+    // These say what the engine's own limits do.
+    for sid in [4, 5, 6, 11] {
+        assert!(without(sid).is_ok(), "{sid}");
+    }
+    assert!(!without(1).unwrap().refuses_others);
+    let twice = IN_PARTS.replace(
+        "Reject by A\"; flowbits: isset,antrea_l7_1; sid: 7",
+        "Other\"; flowbits: isset,antrea_l7_1; sid: 7",
+    );
+    let error = FileRules::new(&parse(twice.as_bytes()).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("already"), "{error}");
 }

@@ -34,6 +34,8 @@ counters! {
     decoy,
     /// Frames dropped because an endpoint sent them to itself in another's name.
     spoofed,
+    /// Frames dropped because an endpoint that may send from its own addresses only sent them from another.
+    foreign_source,
     /// Frames dropped because their protocol has no defined treatment.
     not_ip,
     /// Flows entered into the table.
@@ -68,6 +70,8 @@ counters! {
     held_full,
     /// Segments dropped because too many judged bytes waited for their acknowledgement.
     kept_full,
+    /// Segments dropped because the endpoint's share of the memory of what is judged was full.
+    endpoint_kept_full,
     /// Retransmissions whose bytes differ from those that were judged; dropped.
     retransmission_differs,
     /// Retransmissions of bytes neither remembered nor acknowledged; dropped.
@@ -76,6 +80,9 @@ counters! {
     trimmed,
     /// Segments whose urgent pointer was cleared: it takes a byte out of the stream that is read.
     urgent_cleared,
+    /// Flows under policies in audit mode only that could not be read any further without holding up or
+    /// changing what they carry; they go on unread.
+    audit_unread,
     /// FINs dropped because the stream would have ended before something that was judged.
     fin_misplaced,
     /// SYNs dropped because the other side had already opened the flow.

@@ -61,6 +61,11 @@ pub(crate) fn quoted_key(packet: &Packet<'_>) -> Option<FlowKey> {
     })
 }
 
+/// An endpoint that sends from an address which is not its own, and may not.
+pub(crate) fn speaks_for_another(packet: &Packet<'_>, policy: &EndpointPolicy) -> bool {
+    packet.direction() == Direction::Outbound && !policy.may_send_from(&packet.layout.src)
+}
+
 /// An endpoint that sends to its own address through its interface speaks for another: routed back,
 /// the packet would come in as the server's, and acknowledge what the server never had.
 pub(crate) fn speaks_to_itself(packet: &Packet<'_>, policy: &EndpointPolicy) -> bool {

@@ -9,7 +9,7 @@ use tollgate_wire::tag::Direction;
 
 use crate::answer;
 use crate::event::{Event, EventKind, L7Facts, Verdict, VerdictWord};
-use crate::flow::{Flow, Parting, Refusing, State};
+use crate::flow::{Flow, LastWord, Parting, Refusing, State};
 use crate::inspect::{Refused, Tell};
 use crate::judge::Judged;
 use crate::output::Output;
@@ -26,6 +26,34 @@ const WINDOW: u16 = 65_535;
 /// What a client may still send after its last word before it is reset: an upload that had begun
 /// gets the chance to read the 403, an endless one does not.
 const PARTING_MAX: u32 = 1024 * 1024;
+
+/// Packets of both sides that may pass by before a last word has its turn: a first window of ten
+/// segments (RFC 6928) each way with acknowledgements, and some that are sent again.
+const WAIT_PACKETS_MAX: u32 = 64;
+
+/// How often a client may send again before it acknowledges what came before its last word. Linux
+/// probes once, and then doubles a time-out that begins at 200 ms: some 6 seconds.
+const WAIT_REPEATS_MAX: u32 = 6;
+
+/// How often a client has to send again before a server that was spoken to counts as silent: the
+/// second time comes after 200 ms on Linux.
+const SILENT_REPEATS: u32 = 2;
+
+/// When a last word may go out to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// At once: nothing of the server's can be under way.
+    Now,
+    /// As soon as the client has acknowledged the server's bytes before this place.
+    Behind {
+        /// Behind the last byte of the server so far.
+        place: u32,
+        /// The server has said something; otherwise it is about to.
+        heard: bool,
+    },
+    /// Not at all: a response may be under way.
+    Never,
+}
 
 /// Where both halves of a TCP connection stand.
 #[derive(Clone, Copy, Debug)]
@@ -160,11 +188,11 @@ pub(crate) fn report_audited<O: Output>(flow: &Flow, why: Why, ctx: &mut Ctx<'_,
 }
 
 /// Refuses a TCP stream because of what the client sent in `packet`.
-/// `may_answer`: no response of the server can be under way, so a 403 lands in its place.
+/// `turn` tells when a 403 lands in the place of a response.
 pub(crate) fn refuse_stream<O: Output>(
     flow: &mut Flow,
     position: Position,
-    may_answer: bool,
+    turn: Turn,
     refused: Refused,
     ctx: &mut Ctx<'_, O>,
 ) {
@@ -173,7 +201,7 @@ pub(crate) fn refuse_stream<O: Output>(
         None => (None, None),
     };
     let last_word = match refused.tell {
-        _ if !may_answer => None,
+        _ if turn == Turn::Never => None,
         Tell::Http { head_only } => {
             let text = answer::sentence(policy.as_deref(), rule.as_deref(), &refused);
             Some(answer::http1(&text, head_only))
@@ -205,9 +233,24 @@ pub(crate) fn refuse_stream<O: Output>(
         },
         ctx,
     );
-    match last_word {
-        Some(words) => part(flow, position, &words, ctx),
-        None => reset_both(flow, position, ctx),
+    match (last_word, turn) {
+        (Some(words), Turn::Behind { place, heard }) => {
+            let word = LastWord {
+                words,
+                delivered: position.delivered,
+                sent: position.sent,
+                place,
+                heard,
+                packets: 0,
+                repeats: 0,
+            };
+            flow.state = State::Denied(Refusing {
+                waiting: Some(Box::new(word)),
+                ..Refusing::default()
+            });
+        }
+        (Some(words), _) => part(flow, position, &words, ctx),
+        (None, _) => reset_both(flow, position, ctx),
     }
 }
 
@@ -231,8 +274,8 @@ fn part<O: Output>(flow: &mut Flow, at: Position, words: &[u8], ctx: &mut Ctx<'_
         discarded: 0,
     };
     flow.state = State::Denied(Refusing {
-        silent: false,
         parting: Some(parting),
+        ..Refusing::default()
     });
 }
 
@@ -277,7 +320,7 @@ pub(crate) fn refuse_first<O: Output>(
     let silent = how == DenyHow::Drop;
     flow.state = State::Denied(Refusing {
         silent,
-        parting: None,
+        ..Refusing::default()
     });
     if silent {
         return;
@@ -291,7 +334,7 @@ pub(crate) fn refuse_first<O: Output>(
 /// A packet of a flow that was denied before.
 pub(crate) fn straggler<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
     ctx.counters.after_denial += 1;
-    let State::Denied(refusing) = flow.state else {
+    let State::Denied(refusing) = &mut flow.state else {
         return;
     };
     if refusing.silent {
@@ -300,11 +343,97 @@ pub(crate) fn straggler<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
     let Some(tcp) = packet.tcp() else {
         return prohibit(flow, packet, ctx);
     };
-    match refusing.parting {
+    if let Some(word) = refusing.waiting.take() {
+        return await_turn(flow, word, packet, &tcp, ctx);
+    }
+    let parting = refusing.parting;
+    match parting {
         Some(parting) if flow.is_from_client(packet) => {
             client_parts(flow, parting, packet, &tcp, ctx);
         }
         _ => reset_sender(flow, packet, &tcp, ctx),
+    }
+}
+
+/// A packet of a flow whose last word waits for its turn.
+fn await_turn<O: Output>(
+    flow: &mut Flow,
+    mut word: Box<LastWord>,
+    packet: &Packet<'_>,
+    tcp: &TcpHeader,
+    ctx: &mut Ctx<'_, O>,
+) {
+    word.packets += 1;
+    let from_client = flow.is_from_client(packet);
+    let has_all = match from_client {
+        true => from_waiting_client(&mut word, packet, tcp),
+        false => {
+            from_server(&mut word, packet, tcp);
+            false
+        }
+    };
+    let at = Position {
+        delivered: word.delivered,
+        sent: word.sent,
+        expected: word.place,
+    };
+    if has_all && (word.heard || word.repeats >= SILENT_REPEATS) {
+        return part(flow, at, &word.words, ctx);
+    }
+    let ends = tcp.flags.rst() || (tcp.flags.fin() && !from_client);
+    if ends || word.packets > WAIT_PACKETS_MAX || word.repeats > WAIT_REPEATS_MAX {
+        return reset_both(flow, at, ctx);
+    }
+    if !from_client {
+        ctx.forward(packet.frame);
+    }
+    flow.state = State::Denied(Refusing {
+        waiting: Some(word),
+        ..Refusing::default()
+    });
+}
+
+/// The flow is forgotten before its last word had its turn: the client has gone, or has no use for it.
+pub(crate) fn forget_last_word<O: Output>(flow: &mut Flow, ctx: &mut Ctx<'_, O>) {
+    let State::Denied(refusing) = &mut flow.state else {
+        return;
+    };
+    if let Some(word) = refusing.waiting.take() {
+        let at = Position {
+            delivered: word.delivered,
+            sent: word.sent,
+            expected: word.place,
+        };
+        reset_both(flow, at, ctx);
+    }
+}
+
+/// Whether the client has everything that the server has sent.
+fn from_waiting_client(word: &mut LastWord, packet: &Packet<'_>, tcp: &TcpHeader) -> bool {
+    let end = segment_end(tcp, packet.payload().len());
+    if tcp.flags.syn() || tcp.flags.rst() || !tcp.flags.ack() {
+        return false;
+    }
+    if seq::before(word.sent, end) {
+        if !seq::before(word.sent, tcp.seq) {
+            word.sent = end;
+        }
+    } else if !packet.payload().is_empty() {
+        word.repeats += 1;
+    }
+    // Bytes of the server that the kernel let through while its entry was being removed.
+    if seq::before(word.place, tcp.ack) {
+        word.place = tcp.ack;
+        word.heard = true;
+    }
+    tcp.ack == word.place
+}
+
+fn from_server(word: &mut LastWord, packet: &Packet<'_>, tcp: &TcpHeader) {
+    let end = segment_end(tcp, packet.payload().len());
+    if !packet.payload().is_empty() && seq::before(word.place, end) {
+        word.place = end;
+        word.heard = true;
     }
 }
 
@@ -328,8 +457,8 @@ fn client_parts<O: Output>(
         parting.expected = end;
     }
     flow.state = State::Denied(Refusing {
-        silent: false,
         parting: Some(parting),
+        ..Refusing::default()
     });
     let flags = if parting.discarded > PARTING_MAX {
         TcpFlags::RST | TcpFlags::ACK

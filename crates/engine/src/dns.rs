@@ -135,7 +135,8 @@ pub(crate) fn watched<O: Output>(
     let State::Dns(watch) = &mut flow.state else {
         return;
     };
-    *ctx.held_bytes = ctx.held_bytes.saturating_sub(watch.held_bytes());
+    let endpoint = flow.key.endpoint;
+    ctx.held_bytes.change(endpoint, watch.held_bytes(), 0);
     let then = match packet.layout.l4 {
         // The endpoint will not take it either.
         _ if tollgate_wire::verify(packet.frame) == ChecksumState::Bad => Then::Forward,
@@ -146,12 +147,12 @@ pub(crate) fn watched<O: Output>(
         L4::Tcp(tcp) => reading.segment(watch, &flow.key, packet, &tcp, ctx),
         _ => Then::Forward,
     };
-    *ctx.held_bytes += watch.held_bytes();
+    ctx.held_bytes.change(endpoint, 0, watch.held_bytes());
     match then {
         Then::Forward => ctx.forward(packet.frame),
         Then::Drop => ctx.counters.dns_out_of_order += 1,
         Then::GiveUp => {
-            *ctx.held_bytes = ctx.held_bytes.saturating_sub(watch.held_bytes());
+            ctx.held_bytes.change(endpoint, watch.held_bytes(), 0);
             flow.state = State::Open;
             flow.put_cache(PASS, ctx);
             ctx.forward(packet.frame);
@@ -183,8 +184,7 @@ impl Reading<'_> {
         let Some(new) = half.new_part(tcp.seq, payload) else {
             return Then::Drop;
         };
-        let held = *ctx.held_bytes + half.framer.held() + new.len();
-        if held > ctx.limits.held_bytes {
+        if !ctx.may_hold(key.endpoint, half.framer.held() + new.len()) {
             ctx.counters.dns_held_full += 1;
             return Then::GiveUp;
         }
@@ -218,12 +218,18 @@ impl Reading<'_> {
             watch.asked.pop_front();
         }
         match direction {
-            Direction::Outbound => self.question(watch, message, ctx),
+            Direction::Outbound => self.question(watch, key, message, ctx),
             Direction::Inbound => self.answer(watch, key, message, ctx),
         }
     }
 
-    fn question<O: Output>(&self, watch: &mut Watch, message: &[u8], ctx: &mut Ctx<'_, O>) {
+    fn question<O: Output>(
+        &self,
+        watch: &mut Watch,
+        key: &FlowKey,
+        message: &[u8],
+        ctx: &mut Ctx<'_, O>,
+    ) {
         let Some(question) = dns::question(message) else {
             return;
         };
@@ -232,7 +238,7 @@ impl Reading<'_> {
         if known || !self.policy.wants_name(&question.name) {
             return;
         }
-        if *ctx.held_bytes + watch.held_bytes() + question.name.len() > ctx.limits.held_bytes {
+        if !ctx.may_hold(key.endpoint, watch.held_bytes() + question.name.len()) {
             ctx.counters.dns_held_full += 1;
             return;
         }

@@ -4,28 +4,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tollgate_policy::{EndpointPolicy, FlowVerdict, Side};
+use tollgate_policy::{EndpointPolicy, Side};
 use tollgate_wire::packet::{self, Fragment, L4};
 use tollgate_wire::tag::{EndpointId, Tag};
 use tollgate_wire::vnet::VNET_HDR_LEN;
 
 use crate::cache::{CacheEntry, Progress};
 use crate::counters::Counters;
-use crate::datagram::{is_icmp_error, likely_opener, opener, quoted_key, speaks_to_itself};
-use crate::deny::{self, Why};
+use crate::datagram::{
+    is_icmp_error, likely_opener, opener, quoted_key, speaks_for_another, speaks_to_itself,
+};
+use crate::deny;
 use crate::dns;
 use crate::event::{Event, EventKind, L7Facts};
-use crate::flow::{Flow, State, of_direction};
+use crate::flow::{Flow, Refusing, State, of_direction};
 use crate::flow_table::{FlowSummary, FlowTable, TableFull};
 use crate::fragment::{FragmentKey, Fragments};
+use crate::judged::Taken;
 use crate::key::FlowKey;
 use crate::limits::Limits;
+use crate::lost;
 use crate::names::NameTable;
 use crate::open::{self, PASS};
 use crate::output::Output;
 use crate::policy_change;
-use crate::quic::{self};
-use crate::segment::{Ctx, Packet, TCP, UDP};
+use crate::quic;
+use crate::segment::{Ctx, Packet, TCP};
 use crate::table::PolicyTable;
 use crate::tcp;
 use crate::wheel::{Alarm, Wheel};
@@ -71,8 +75,8 @@ pub struct Engine {
     limits: Limits,
     counters: Counters,
     scratch: Vec<u8>,
-    held_bytes: usize,
-    judged_bytes: usize,
+    held_bytes: Taken,
+    judged_bytes: Taken,
     next_id: u64,
 }
 
@@ -103,8 +107,8 @@ impl Engine {
             limits,
             counters: Counters::default(),
             scratch: Vec::new(),
-            held_bytes: 0,
-            judged_bytes: 0,
+            held_bytes: Taken::default(),
+            judged_bytes: Taken::default(),
             next_id: 1,
         }
     }
@@ -129,17 +133,38 @@ impl Engine {
     /// that are remembered, and what readers hold of unfinished heads. What the allocator adds, names
     /// and facts of verdicts, and alarms of flows that are gone are not counted.
     pub fn memory(&self) -> usize {
-        self.flows.memory() + self.held_bytes + self.judged_bytes + self.fragments.memory()
+        self.flows.memory()
+            + self.held_bytes.all()
+            + self.judged_bytes.all()
+            + self.fragments.memory()
     }
 
     /// Bytes of memory of what is judged: inspections, remembered bytes, readers.
     pub fn judged_bytes(&self) -> usize {
-        self.judged_bytes
+        self.judged_bytes.all()
+    }
+
+    /// The same of one endpoint's flows.
+    pub fn judged_bytes_of(&self, endpoint: EndpointId) -> usize {
+        self.judged_bytes.of(endpoint)
+    }
+
+    /// [`Engine::judged_bytes`] and [`Engine::held_bytes`], counted flow by flow; for tests of both.
+    #[doc(hidden)]
+    pub fn counted_anew(&mut self) -> (usize, usize) {
+        let mut counted = (0, 0);
+        for at in self.flows.occupied() {
+            if let Some(flow) = self.flows.get_mut(at) {
+                counted.0 += flow.judged_bytes();
+                counted.1 += flow.held_bytes();
+            }
+        }
+        counted
     }
 
     /// Bytes of out-of-order frames that are held.
     pub fn held_bytes(&self) -> usize {
-        self.held_bytes
+        self.held_bytes.all()
     }
 
     /// A frame that the kernel could not decide: virtio-net header, Ethernet, 802.1Q tag.
@@ -155,6 +180,10 @@ impl Engine {
         };
         if speaks_to_itself(&packet, &policy) {
             self.counters.spoofed += 1;
+            return;
+        }
+        if speaks_for_another(&packet, &policy) {
+            self.counters.foreign_source += 1;
             return;
         }
         match packet.layout.l4 {
@@ -231,14 +260,15 @@ impl Engine {
         let is_denied = matches!(flow.state, State::Denied(_));
         if flow.syn == Some(seq) && flow.is_from_client(packet) && (!ended || is_denied) {
             flow.note(packet, now);
-            return match &flow.state {
+            let held = flow.judged_bytes();
+            match &flow.state {
                 State::Denied(_) => deny::straggler(flow, packet, ctx),
                 State::Open | State::Lost | State::Inspect(_) | State::Quic(_) | State::Dns(_) => {
                     tcp::forward_syn(packet, ctx);
                 }
-            };
+            }
+            return ctx.recount(held, flow);
         }
-        tcp::replaced(flow, ctx);
         self.remove(at, now, out);
         self.open(now, packet, policy, out);
     }
@@ -260,8 +290,8 @@ impl Engine {
         flow.note_reset(packet, ctx);
         let held = flow.judged_bytes();
         let was_denied = matches!(flow.state, State::Denied(_));
-        if matches!(flow.state, State::Lost) && packet.layout.protocol == UDP {
-            flow.state = quic::adopted(flow, policy);
+        if matches!(flow.state, State::Lost) {
+            flow.state = lost::regained(flow, policy);
         }
         match &flow.state {
             State::Open => {
@@ -276,7 +306,7 @@ impl Engine {
                     dns::watched(flow, packet, &dns::Reading { policy, names }, ctx);
                 }
             }
-            State::Lost => lost(flow, packet, ctx),
+            State::Lost => lost::end(flow, packet, ctx),
             State::Denied(_) => deny::straggler(flow, packet, ctx),
         }
         ctx.recount(held, flow);
@@ -343,10 +373,10 @@ impl Engine {
         let mut flow = self.new_flow(likely.unwrap_or(Side::Egress), packet, now);
         flow.note(packet, now);
         flow.names = self.names_of(&flow, policy, now);
-        let mut refusal = refusal_without_facts(&flow, policy);
+        let mut refusal = lost::refusal_without_facts(&flow, policy);
         if likely.is_none() && refusal.is_none() {
             flow.side = Side::Ingress;
-            refusal = refusal_without_facts(&flow, policy);
+            refusal = lost::refusal_without_facts(&flow, policy);
         }
         let ctx = ctx!(self, now, out);
         let Some(why) = refusal else {
@@ -366,7 +396,7 @@ impl Engine {
             return;
         }
         deny::report(&flow, why, ctx);
-        flow.state = State::Denied(crate::flow::Refusing::default());
+        flow.state = State::Denied(Refusing::default());
         self.insert(flow, now);
     }
 
@@ -426,7 +456,7 @@ impl Engine {
             Some(at) => self
                 .flows
                 .get_mut(at)
-                .is_some_and(|f| matches!(f.state, State::Open | State::Dns(_))),
+                .is_some_and(|flow| passes_fragments(flow)),
             None => is_passed_by_kernel(&flow_key, ctx!(self, now, out)),
         };
         if !allowed {
@@ -469,7 +499,8 @@ impl Engine {
 
     fn insert(&mut self, flow: Flow, now: Duration) {
         self.counters.flows_opened += 1;
-        self.judged_bytes += flow.judged_bytes();
+        self.judged_bytes
+            .change(flow.key.endpoint, 0, flow.judged_bytes());
         let id = flow.id;
         let patience = patience(&flow, &flow.seen, &self.limits);
         let index = self.flows.insert(flow);
@@ -482,8 +513,12 @@ impl Engine {
         };
         self.counters.flows_closed += 1;
         let ctx = ctx!(self, now, out);
-        *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
-        *ctx.judged_bytes = ctx.judged_bytes.saturating_sub(flow.judged_bytes());
+        ctx.held_bytes
+            .change(flow.key.endpoint, flow.held_bytes(), 0);
+        let held = flow.judged_bytes();
+        ctx.judged_bytes.change(flow.key.endpoint, held, 0);
+        deny::forget_last_word(&mut flow, ctx);
+        tcp::forgotten(&flow, ctx);
         if !ctx.out.wants_all() {
             if flow.cached.is_some() {
                 ctx.out.cache_delete(&flow.key);
@@ -624,7 +659,8 @@ impl Engine {
             State::Lost
         };
         let flow = Flow::adopted(id, key, entry, remembered, state, now);
-        self.judged_bytes += flow.judged_bytes();
+        self.judged_bytes
+            .change(flow.key.endpoint, 0, flow.judged_bytes());
         let at = self.flows.insert(flow);
         self.counters.flows_opened += 1;
         self.wheel
@@ -648,50 +684,6 @@ impl Engine {
     }
 }
 
-/// A flow of which the engine before this one knew more.
-fn lost<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
-    ctx.counters.unknown_flow += 1;
-    flow.drop_cache(ctx);
-    let why = Why {
-        policy: flow.rule.as_ref().map(|rule| rule.policy().clone()),
-        rule: flow.rule.as_ref().map(|rule| rule.rule().clone()),
-        reason: "state-gone",
-        detail: "the connection was under inspection when the agent was restarted".to_owned(),
-        facts: flow.facts.clone(),
-    };
-    deny::report(flow, why, ctx);
-    deny::reset_unknown(flow, packet, ctx);
-    flow.state = State::Denied(crate::flow::Refusing::default());
-}
-
-/// Why a flow whose L7 facts are gone must end; `None` if the policy needs none.
-fn refusal_without_facts(flow: &Flow, policy: &EndpointPolicy) -> Option<Why> {
-    let (policy, rule, reason) = match policy.decide_named(&flow.query(), &flow.names) {
-        FlowVerdict::Allow(_) => return None,
-        FlowVerdict::Deny(denial) => (
-            denial.policy.clone(),
-            denial.rule.as_ref().map(|rule| rule.rule().clone()),
-            denial.reason,
-        ),
-        FlowVerdict::Inspect(rules) => {
-            let rule = rules.rule();
-            (
-                Some(rule.policy().clone()),
-                Some(rule.rule().clone()),
-                "state-gone",
-            )
-        }
-    };
-    let detail = "the connection was open before it could be judged".to_owned();
-    Some(Why {
-        policy,
-        rule,
-        reason,
-        detail,
-        facts: None,
-    })
-}
-
 /// Another worker, or the agent before this one, has allowed the flow.
 fn is_passed_by_kernel<O: Output>(key: &FlowKey, ctx: &mut Ctx<'_, O>) -> bool {
     ctx.out
@@ -700,7 +692,16 @@ fn is_passed_by_kernel<O: Output>(key: &FlowKey, ctx: &mut Ctx<'_, O>) -> bool {
 }
 
 fn is_handshaking(flow: &Flow) -> bool {
-    matches!(&flow.state, State::Inspect(inspection) if !inspection.established)
+    matches!(&flow.state, State::Inspect(inspection) if !inspection.established && inspection.is_enforced())
+}
+
+/// Whether the fragments behind the first one pass.
+fn passes_fragments(flow: &Flow) -> bool {
+    match &flow.state {
+        State::Open | State::Dns(_) => true,
+        State::Quic(quic) => quic.is_audit_only(),
+        State::Inspect(_) | State::Lost | State::Denied(_) => false,
+    }
 }
 
 /// The server has answered, whatever it answered: a client may wait long before its first byte.
@@ -713,6 +714,7 @@ fn has_syn_ack(flow: &Flow, progress: &Progress) -> bool {
 /// How long a flow may be silent before it is forgotten.
 fn patience(flow: &Flow, progress: &Progress, limits: &Limits) -> Duration {
     match &flow.state {
+        State::Denied(_) if flow.has_half_hello() => limits.datagram_idle,
         State::Denied(_) => DENIED_LINGER,
         _ if flow.key.protocol != TCP => limits.datagram_idle,
         State::Inspect(inspection) if !inspection.established && !has_syn_ack(flow, progress) => {
@@ -727,9 +729,16 @@ fn patience(flow: &Flow, progress: &Progress, limits: &Limits) -> Duration {
 /// How long until the flow must be looked at again; `None`: it is to be forgotten.
 fn time_left<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) -> Option<Duration> {
     let progress = flow.progress(ctx);
-    let last = flow
-        .last_packet
-        .max(Duration::from_nanos(progress.last_seen_ns));
+    let last = match &flow.state {
+        // What comes meanwhile does not reach the server.
+        State::Denied(Refusing {
+            half_hello: Some(since),
+            ..
+        }) => *since,
+        _ => flow
+            .last_packet
+            .max(Duration::from_nanos(progress.last_seen_ns)),
+    };
     let silent = ctx.now.saturating_sub(last);
     let patience = if flow.closing || (Flow::has_ended(&progress) && flow.key.protocol == TCP) {
         LINGER

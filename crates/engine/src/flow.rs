@@ -16,7 +16,7 @@ use crate::inspect::Inspection;
 use crate::key::FlowKey;
 use crate::output::Output;
 use crate::quic::QuicFlow;
-use crate::segment::{Ctx, Packet, segment_end};
+use crate::segment::{Ctx, Packet, TCP, segment_end};
 use crate::seq;
 
 /// How far an RST may be ahead of what its receiver has acknowledged: a window in flight.
@@ -55,13 +55,37 @@ impl LinkAddresses {
 }
 
 /// How the packets of a denied flow are met.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Refusing {
     /// The policy says Drop: no answer at all.
     pub silent: bool,
     /// The client was sent a last word (403, alert) and a FIN; what it still sends is
     /// acknowledged so that it closes in order.
     pub parting: Option<Parting>,
+    /// UDP: the server may hold a part of a hello that was never judged, and got the last of it before
+    /// this time. As long as it can wait for the rest, no other flow begins in this one's place.
+    pub half_hello: Option<Duration>,
+    /// A last word whose place in the stream the client has not reached yet.
+    pub waiting: Option<Box<LastWord>>,
+}
+
+/// A last word that goes behind what the server has sent, once the client has acknowledged all of it.
+/// Until then the server is not told either, so that it can send again what was lost.
+#[derive(Debug)]
+pub(crate) struct LastWord {
+    pub words: Vec<u8>,
+    /// Next byte that the server expects of the client.
+    pub delivered: u32,
+    /// Behind the last byte that the client has sent.
+    pub sent: u32,
+    /// Behind the last byte of the server that went to the client: where the words belong.
+    pub place: u32,
+    /// The server has sent what it sends without being asked, at least a part of it.
+    pub heard: bool,
+    /// Packets of either side since.
+    pub packets: u32,
+    /// Segments that the client has sent again since.
+    pub repeats: u32,
 }
 
 /// After a last word to the client.
@@ -301,6 +325,20 @@ impl Flow {
         }
     }
 
+    /// Whether a part of a hello may be at the server.
+    pub(crate) fn has_half_hello(&self) -> bool {
+        match &self.state {
+            State::Quic(quic) => quic.has_forwarded(),
+            State::Denied(refusing) => refusing.half_hello.is_some(),
+            State::Open | State::Lost | State::Inspect(_) | State::Dns(_) => false,
+        }
+    }
+
+    /// Whether a denied flow stays denied under a new policy.
+    pub(crate) fn stays_denied(&self) -> bool {
+        self.key.protocol == TCP || self.has_half_hello()
+    }
+
     /// Memory of what is judged of the flow: bytes that are remembered, what its reader holds, and the
     /// latest facts.
     pub(crate) fn judged_bytes(&self) -> usize {
@@ -312,8 +350,12 @@ impl Flow {
         match &self.state {
             State::Inspect(inspection) => inspection.memory(),
             State::Quic(quic) => quic.memory(),
-            State::Dns(watch) => watch.held_bytes(),
-            State::Open | State::Lost | State::Denied(_) => 0,
+            State::Denied(refusing) => {
+                let waiting = refusing.waiting.as_ref();
+                waiting.map_or(0, |word| size_of::<LastWord>() + word.words.capacity())
+            }
+            // Counted as held back.
+            State::Open | State::Lost | State::Dns(_) => 0,
         }
     }
 

@@ -98,11 +98,18 @@ pub(crate) struct Inspection {
     pub requests: u64,
     /// What the client had acknowledged when its latest request came.
     pub last_request_ack: u32,
+    /// A request came before there was an answer to the one before it: from then on several answers may
+    /// be outstanding.
+    pub pipelined: bool,
     /// Set while the server's answer to Upgrade or CONNECT is awaited.
     pub response: Option<ResponseWatch>,
     reader: Reader,
-    /// What the client had acknowledged when its first byte came.
-    pub first_ack: Option<u32>,
+    /// Behind the last byte of the server when the client's first byte came.
+    pub heard_first: Option<u32>,
+    /// Nothing is read any more, though something was to be.
+    given_up: bool,
+    /// The server may have agreed to change protocols: the next byte shows whether it has.
+    doubted: bool,
     /// When the reader last heard of the time.
     calmed: Duration,
     /// The protocol in which TLS starts.
@@ -122,9 +129,12 @@ impl Inspection {
             stream: ClientStream::new(first),
             requests: 0,
             last_request_ack: 0,
+            pipelined: false,
             response: None,
             reader: Reader::Detecting(Vec::new()),
-            first_ack: None,
+            heard_first: None,
+            given_up: false,
+            doubted: false,
             calmed: Duration::ZERO,
             carrier: None,
             switch: None,
@@ -132,8 +142,15 @@ impl Inspection {
         }
     }
 
-    /// A head has begun and is not complete: an end of stream now would leave the server to
-    /// interpret what was not judged.
+    /// An end of stream now would leave the server to interpret what was not judged.
+    pub(crate) fn must_not_end(&self) -> bool {
+        match &self.reader {
+            Reader::Http(reader) => self.in_head() && !reader.may_end(),
+            _ => self.in_head(),
+        }
+    }
+
+    /// A head has begun and is not complete.
     pub(crate) fn in_head(&self) -> bool {
         match &self.reader {
             Reader::Detecting(prefix) => !prefix.is_empty(),
@@ -159,7 +176,19 @@ impl Inspection {
             Reader::AfterTls(reader) => size_of_val(&**reader) + reader.buffered(),
             Reader::Settled => 0,
         };
-        size_of::<Self>() + self.stream.memory() + reader
+        let response = self.response.as_ref().map_or(0, ResponseWatch::held);
+        size_of::<Self>() + self.stream.memory() + reader + response
+    }
+
+    /// Whether a rule that is enforced judges the stream. If none does, nothing of it may be held up for
+    /// long, changed or refused.
+    pub(crate) fn is_enforced(&self) -> bool {
+        self.judges.enforced.is_some()
+    }
+
+    /// Whether a part of the stream has gone by that should have been read.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up
     }
 
     /// Whether no byte of the stream matters any more.
@@ -171,6 +200,9 @@ impl Inspection {
     pub(crate) fn steering(&self) -> (Steer, Steer) {
         if self.response.is_some() {
             return (Steer::Divert, Steer::Divert);
+        }
+        if self.is_settled() && !self.is_enforced() {
+            return (Steer::Pass, Steer::Pass);
         }
         if self.is_settled() {
             let start = self.stream.next();
@@ -228,7 +260,7 @@ impl Inspection {
         self.close_stale_window();
         let mut rest = bytes;
         while !rest.is_empty() {
-            if self.switch.is_some() {
+            if self.switch.is_some() && self.is_between_requests() {
                 return Err(Refused::form(
                     "http-data-before-switch",
                     "data sent before the server agreed to switch protocols",
@@ -251,6 +283,11 @@ impl Inspection {
         self.grant_body();
         self.await_switch();
         Ok(())
+    }
+
+    /// The last request and its body are over.
+    fn is_between_requests(&self) -> bool {
+        matches!(&self.reader, Reader::Http(reader) if reader.at_boundary())
     }
 
     /// Looks at the first bytes until the protocol is known. Bytes are not kept here but by the
@@ -343,7 +380,10 @@ impl Inspection {
     pub(crate) fn asks_too_early(&self, ack: u32, has_all: impl FnOnce() -> bool) -> bool {
         self.carrier == Some(Carrier::Smtp)
             && self.response.is_some()
-            && !(has_all() && self.first_ack.is_some_and(|first| seq::before(first, ack)))
+            && !(has_all()
+                && self
+                    .heard_first
+                    .is_some_and(|first| seq::before(first, ack)))
     }
 
     fn feed_http(
@@ -359,6 +399,11 @@ impl Inspection {
             reader.skip_body(seen);
             self.skip(seen);
             return Ok(usize::try_from(seen).unwrap_or(rest.len()));
+        }
+        if std::mem::take(&mut self.doubted) && rest.first().is_some_and(|b| begins_no_request(*b))
+        {
+            self.reader = Reader::Settled;
+            return Ok(0);
         }
         let (piece, is_data) = chunk_piece(reader, rest);
         reader.keep_headers(self.judges.want_headers());
@@ -533,6 +578,7 @@ impl Inspection {
     /// No rule that is enforced judges the flow, and it cannot be read any further: nothing of it
     /// matters from here on.
     pub(crate) fn give_up(&mut self, len: usize) {
+        self.given_up = true;
         self.reader = Reader::Settled;
         self.switch = None;
         self.response = None;
@@ -550,12 +596,23 @@ impl Inspection {
                 false => reader.server_declined(),
             }
         } else if agreed {
-            self.reader = match switch {
-                Some(Switch::Http2) => Reader::Http2(Box::new(Http2Reader::upgraded())),
-                _ => Reader::Settled,
-            };
+            match switch {
+                Some(Switch::Http2) => {
+                    self.reader = Reader::Http2(Box::new(Http2Reader::upgraded()));
+                }
+                // What was read may have been another request's answer.
+                _ if self.requests > 1 => self.doubted = true,
+                _ => self.reader = Reader::Settled,
+            }
         }
     }
+}
+
+/// No server that still reads HTTP/1 finds a request in a stream that goes on with this byte: it can be
+/// in no method, and nobody takes it for white space, be it in ISO 8859-1. TLS begins with such a byte,
+/// and so do the frames of WebSocket and SPDY.
+fn begins_no_request(byte: u8) -> bool {
+    matches!(byte, 0..=0x08 | 0x0e..=0x1b | 0x80..=0xff) && !matches!(byte, 0x85 | 0xa0)
 }
 
 /// The part of `rest` to show to the reader at once, and whether it is data of a chunk. Where the

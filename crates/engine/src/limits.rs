@@ -15,7 +15,8 @@ pub struct Limits {
     /// Bytes of out-of-order segments held for one flow; beyond it the segment is dropped and TCP
     /// sends it again (`held_full`).
     pub held_bytes_per_flow: usize,
-    /// Bytes of out-of-order segments held for all flows (`held_full`).
+    /// Bytes of out-of-order segments and of DNS messages held for all flows; one endpoint gets half of it
+    /// (`held_full`, `dns_held_full`).
     pub held_bytes: usize,
     /// Judged but unacknowledged bytes remembered for one flow; beyond it new segments wait for
     /// acknowledgements (`kept_full`).
@@ -24,6 +25,9 @@ pub struct Limits {
     /// unfinished heads, the latest facts of each flow. One flow gets at most a 1024th of what is left. Beyond it new segments are
     /// dropped and TCP sends them again (`kept_full`).
     pub judged_bytes: usize,
+    /// The same for the flows of one endpoint, so that one pod cannot take all of it
+    /// (`endpoint_kept_full`).
+    pub judged_bytes_per_endpoint: usize,
     /// Fragmented packets remembered (`fragments_full`).
     pub fragments: usize,
     /// A TCP flow without a packet for this long is forgotten.
@@ -47,6 +51,8 @@ impl Default for Limits {
             kept_bytes_per_flow: 256 * 1024,
             // A full table of flows with a head of 2 KiB under way.
             judged_bytes: 512 * 1024 * 1024,
+            // As of the table, one endpoint gets half.
+            judged_bytes_per_endpoint: 256 * 1024 * 1024,
             fragments: 4096,
             // The kernel's conntrack keeps five days; an hour bounds memory and still outlives
             // the usual keep-alive interval of two hours' probes being tuned down.

@@ -27,6 +27,12 @@ pub trait Output {
     /// Removes an entry; no entry is no error.
     fn cache_delete(&mut self, key: &FlowKey);
 
+    /// Whether packets of a decided direction may go where nothing of them is noted, as through a
+    /// switch that the worker is only a port of: [`Progress`] is a lower bound then.
+    fn passes_unseen(&self) -> bool {
+        false
+    }
+
     /// Tells the world of a verdict or of the end of a flow.
     fn event(&mut self, event: Event);
 

@@ -15,6 +15,9 @@ use crate::output::Output;
 use crate::segment::{Ctx, TCP};
 use crate::table::PolicyTable;
 
+/// Reason of a flow with an address that is not the endpoint's.
+const FOREIGN_SOURCE: &str = "foreign-source";
+
 /// Judges a flow under `table`. False: forget the flow, its next packet is judged afresh.
 pub(crate) fn recheck<O: Output>(
     flow: &mut Flow,
@@ -25,6 +28,9 @@ pub(crate) fn recheck<O: Output>(
     let Some(policy) = table.get(flow.key.endpoint) else {
         return false;
     };
+    if !policy.may_send_from(&flow.key.local) {
+        return deny_foreign(flow, ctx);
+    }
     let mut known = flow.names.to_vec();
     if policy.wants_names() {
         known.extend(names.names_for(flow.key.endpoint, &flow.key.remote, ctx.now));
@@ -59,12 +65,13 @@ pub(crate) fn recheck<O: Output>(
 fn allow<O: Output>(flow: &mut Flow, is_watched: bool, ctx: &mut Ctx<'_, O>) -> bool {
     match &flow.state {
         // A connection that was refused stays closed; anything else may begin anew.
-        State::Denied(_) => return flow.key.protocol == TCP,
+        State::Denied(_) => return flow.stays_denied(),
         State::Dns(_) if is_watched => {}
         // Of a connection that is open, the beginning was not read.
         State::Open if is_watched && flow.key.protocol != TCP => dns::watch(flow, ctx),
         State::Open | State::Lost | State::Inspect(_) | State::Quic(_) | State::Dns(_) => {
-            *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
+            ctx.held_bytes
+                .change(flow.key.endpoint, flow.held_bytes(), 0);
             flow.state = State::Open;
             flow.put_cache(
                 CacheEntry {
@@ -80,7 +87,7 @@ fn allow<O: Output>(flow: &mut Flow, is_watched: bool, ctx: &mut Ctx<'_, O>) -> 
 
 fn deny_now<O: Output>(flow: &mut Flow, denial: &Denial, ctx: &mut Ctx<'_, O>) -> bool {
     if matches!(flow.state, State::Denied(_)) {
-        return flow.key.protocol == TCP;
+        return flow.stays_denied();
     }
     let why = Why {
         policy: denial.policy.clone(),
@@ -93,9 +100,33 @@ fn deny_now<O: Output>(flow: &mut Flow, denial: &Denial, ctx: &mut Ctx<'_, O>) -
     true
 }
 
+/// The flow was opened with an address that the endpoint may not send from any more.
+fn deny_foreign<O: Output>(flow: &mut Flow, ctx: &mut Ctx<'_, O>) -> bool {
+    if matches!(flow.state, State::Denied(_)) {
+        return flow.stays_denied();
+    }
+    let why = Why {
+        policy: None,
+        rule: None,
+        reason: FOREIGN_SOURCE,
+        detail: "the endpoint may send from its own addresses only".to_owned(),
+        facts: flow.facts.clone(),
+    };
+    cut(flow, why, true, ctx);
+    true
+}
+
 /// Whether the flow's content is being read.
 fn is_read(flow: &Flow) -> bool {
     matches!(flow.state, State::Inspect(_) | State::Quic(_))
+}
+
+fn is_given_up(state: &State) -> bool {
+    match state {
+        State::Inspect(inspection) => inspection.is_given_up(),
+        State::Quic(quic) => quic.is_given_up(),
+        State::Open | State::Lost | State::Dns(_) | State::Denied(_) => false,
+    }
 }
 
 fn set_judges(flow: &mut Flow, judges: Judges) {
@@ -118,7 +149,9 @@ fn inspect<O: Output>(
         audited,
     };
     let reason = match (&flow.state, &flow.facts) {
-        (State::Denied(_), _) => return flow.key.protocol == TCP,
+        (State::Denied(_), _) => return flow.stays_denied(),
+        // A policy in audit mode let go by what it could not read.
+        (state, _) if is_given_up(state) => Some("l7-facts-unknown"),
         (_, Some(facts)) => judges.recorded(facts),
         (State::Inspect(_) | State::Quic(_), None) => None,
         (State::Open | State::Lost | State::Dns(_), None) => Some("l7-facts-unknown"),
@@ -142,7 +175,8 @@ fn inspect<O: Output>(
 /// Ends a flow that was allowed until now.
 pub(crate) fn cut<O: Output>(flow: &mut Flow, why: Why, silent: bool, ctx: &mut Ctx<'_, O>) {
     ctx.counters.cut_by_policy += 1;
-    *ctx.held_bytes = ctx.held_bytes.saturating_sub(flow.held_bytes());
+    ctx.held_bytes
+        .change(flow.key.endpoint, flow.held_bytes(), 0);
     flow.drop_cache(ctx);
     deny::report(flow, why, ctx);
     match position(flow) {
@@ -150,7 +184,8 @@ pub(crate) fn cut<O: Output>(flow: &mut Flow, why: Why, silent: bool, ctx: &mut 
         _ => {
             flow.state = State::Denied(Refusing {
                 silent,
-                parting: None,
+                half_hello: flow.has_half_hello().then_some(ctx.now),
+                ..Refusing::default()
             })
         }
     }

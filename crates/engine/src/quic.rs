@@ -2,6 +2,8 @@
 //! completes it goes on; after that the kernel passes short headers, and datagrams with a long
 //! header go on coming up, since one socket may open another connection at any time.
 
+use std::time::Duration;
+
 use tollgate_l7::quic::{QuicEvent, QuicReader};
 use tollgate_l7::refusal::QUIC_CONNECTION_DENIED;
 use tollgate_wire::packet::L4;
@@ -31,6 +33,10 @@ pub(crate) struct QuicFlow {
     early: Vec<Vec<u8>>,
     /// A hello was let through.
     judged: bool,
+    /// Something was, perhaps a part of a hello.
+    forwarded: bool,
+    /// A policy in audit mode let something go by that it could not read.
+    given_up: bool,
     /// The latest reason for which a datagram was dropped; each is reported once in a row.
     refused: Option<&'static str>,
 }
@@ -53,6 +59,8 @@ impl QuicFlow {
             reader: QuicReader::new(),
             early: Vec::new(),
             judged: false,
+            forwarded: false,
+            given_up: false,
             refused: None,
         }
     }
@@ -62,8 +70,24 @@ impl QuicFlow {
     pub(crate) fn adopted(judges: Judges) -> Self {
         Self {
             judged: true,
+            forwarded: true,
             ..Self::new(judges)
         }
+    }
+
+    /// Whether something has gone by unread.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up
+    }
+
+    /// Whether no rule is enforced: everything goes by, read or not.
+    pub(crate) fn is_audit_only(&self) -> bool {
+        self.judges.enforced.is_none()
+    }
+
+    /// Whether the server may hold a part of a hello.
+    pub(crate) fn has_forwarded(&self) -> bool {
+        self.forwarded
     }
 
     /// Bytes of memory held, without the frames held back.
@@ -93,13 +117,16 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
     if !flow.is_from_client(packet) {
         return ctx.forward(packet.frame);
     }
+    if matches!(&flow.state, State::Quic(quic) if quic.is_audit_only()) {
+        return audited(flow, packet, ctx);
+    }
     if !matches!(packet.layout.l4, L4::Udp { .. }) {
         // A fragment: what is not whole cannot be judged.
         ctx.counters.fragment_refused += 1;
         return;
     }
-    if *ctx.judged_bytes + packet.frame.len() > ctx.limits.judged_bytes {
-        ctx.counters.kept_full += 1;
+    let free = ctx.judged_bytes.free(flow.key.endpoint, ctx.limits);
+    if !free.has_room(ctx.counters, |bytes| packet.frame.len() <= bytes) {
         return;
     }
     if !packet.is_filled_in_place() {
@@ -111,11 +138,16 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
     let State::Quic(mut quic) = std::mem::replace(&mut flow.state, State::Open) else {
         return;
     };
-    *ctx.held_bytes = ctx.held_bytes.saturating_sub(quic.held_bytes());
+    ctx.held_bytes
+        .change(flow.key.endpoint, quic.held_bytes(), 0);
     match read(flow, &mut quic, packet, ctx) {
-        Fate::Forward => ctx.forward(packet.frame),
+        Fate::Forward => {
+            quic.forwarded = true;
+            ctx.forward(packet.frame);
+        }
         Fate::Judged => {
             quic.judged = true;
+            quic.forwarded = true;
             // Before the frame goes out: what follows it must meet the new entry.
             flow.put_cache(entry(flow), ctx);
             ctx.forward(packet.frame);
@@ -123,10 +155,41 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
         }
         Fate::Hold => hold(&mut quic, packet, ctx),
         Fate::Drop => ctx.counters.quic_dropped += 1,
-        Fate::Refuse(refused) => return refuse(flow, packet, refused, ctx),
+        Fate::Refuse(refused) => {
+            let half_hello = quic.forwarded.then_some(ctx.now);
+            return refuse(flow, packet, refused, half_hello, ctx);
+        }
     }
-    *ctx.held_bytes += quic.held_bytes();
+    ctx.held_bytes
+        .change(flow.key.endpoint, 0, quic.held_bytes());
     flow.state = State::Quic(quic);
+}
+
+/// A packet of a flow that only policies in audit mode look at. It goes on at once, whatever was read.
+fn audited<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+    let State::Quic(mut quic) = std::mem::replace(&mut flow.state, State::Open) else {
+        return;
+    };
+    let free = ctx.judged_bytes.free(flow.key.endpoint, ctx.limits);
+    let is_readable = matches!(packet.layout.l4, L4::Udp { .. })
+        && packet.is_filled_in_place()
+        && packet.frame.len() <= free.bytes();
+    quic.forwarded = true;
+    // Held while a rule was enforced.
+    ctx.held_bytes
+        .change(flow.key.endpoint, quic.held_bytes(), 0);
+    for frame in std::mem::take(&mut quic.early) {
+        ctx.forward(&frame);
+    }
+    if !is_readable {
+        ctx.counters.audit_unread += 1;
+        quic.given_up = true;
+    } else if let Fate::Judged = read(flow, &mut quic, packet, ctx) {
+        quic.judged = true;
+        flow.put_cache(entry(flow), ctx);
+    }
+    flow.state = State::Quic(quic);
+    ctx.forward(packet.frame);
 }
 
 /// What the kernel may do once a hello was let through.
@@ -181,7 +244,9 @@ fn datagrams<'a>(packet: &Packet<'a>) -> impl Iterator<Item = &'a [u8]> {
         vnet::GSO_UDP_L4 => usize::from(header.gso_size),
         _ => payload.len(),
     };
-    payload.chunks(size.max(1))
+    // An empty datagram is one too, and no QUIC.
+    let empty = payload.is_empty().then_some(payload);
+    empty.into_iter().chain(payload.chunks(size.max(1)))
 }
 
 fn allowed<O: Output>(flow: &mut Flow, judged: Judged, ctx: &mut Ctx<'_, O>) {
@@ -213,7 +278,8 @@ fn unreadable<O: Output>(
     refused: Refused,
     ctx: &mut Ctx<'_, O>,
 ) -> Fate {
-    let audit_only = quic.judges.enforced.is_none();
+    let audit_only = quic.is_audit_only();
+    quic.given_up |= audit_only;
     if !audit_only && !quic.judged {
         return Fate::Refuse(refused);
     }
@@ -243,20 +309,30 @@ fn why(flow: &Flow, refused: Refused) -> Why {
     }
 }
 
-fn refuse<O: Output>(flow: &mut Flow, packet: &Packet<'_>, refused: Refused, ctx: &mut Ctx<'_, O>) {
+fn refuse<O: Output>(
+    flow: &mut Flow,
+    packet: &Packet<'_>,
+    refused: Refused,
+    half_hello: Option<Duration>,
+    ctx: &mut Ctx<'_, O>,
+) {
     let facts = refused.facts.clone();
     deny::report(flow, why(flow, refused), ctx);
     flow.facts = facts.or(flow.facts.take());
     flow.drop_cache(ctx);
     deny::prohibit(flow, packet, ctx);
-    flow.state = State::Denied(Refusing::default());
+    flow.state = State::Denied(Refusing {
+        half_hello,
+        ..Refusing::default()
+    });
 }
 
 fn hold<O: Output>(quic: &mut QuicFlow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+    let endpoint = packet.tag.endpoint;
     let held = quic.held_bytes() + packet.frame.len();
     let room = quic.early.len() < EARLY_FRAMES_MAX
         && held <= ctx.limits.held_bytes_per_flow
-        && *ctx.held_bytes + held <= ctx.limits.held_bytes;
+        && ctx.may_hold(endpoint, held);
     if !room {
         ctx.counters.held_full += 1;
         return;

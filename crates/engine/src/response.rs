@@ -82,7 +82,15 @@ impl ResponseWatch {
         }
     }
 
-    /// Tells where the answer begins: what the client had acknowledged when it asked.
+    /// Bytes of memory held beside itself.
+    pub(crate) fn held(&self) -> usize {
+        match &self.awaited {
+            Awaited::Response(..) => 0,
+            Awaited::Starttls(_, bytes) => bytes.capacity(),
+        }
+    }
+
+    /// Tells where the answer begins: behind what the server had sent when it was asked.
     pub(crate) fn starts_at(&mut self, seq: u32) {
         self.next.get_or_insert(seq);
     }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use tollgate_wire::packet::{self, L4, Layout, TcpHeader};
-use tollgate_wire::tag::{Direction, Tag};
+use tollgate_wire::tag::{Direction, EndpointId, Tag};
 use tollgate_wire::vnet::{self, VNET_HDR_LEN, VnetHdr};
 use tollgate_wire::{ChecksumState, checksum};
 
 use crate::counters::Counters;
 use crate::flow::Flow;
+use crate::judged::Taken;
 use crate::limits::Limits;
 use crate::output::Output;
 use crate::seq;
@@ -17,6 +18,9 @@ use crate::seq;
 const TCP_CHECKSUM_OFFSET: usize = 16;
 /// Where it lies in a UDP header (RFC 768).
 const UDP_CHECKSUM_OFFSET: usize = 6;
+
+/// Of what may be held back one endpoint's flows get this part, as of the flow table.
+const HELD_SHARE: usize = 2;
 
 /// IP protocol number of TCP.
 pub(crate) const TCP: u8 = 6;
@@ -126,16 +130,25 @@ pub(crate) struct Ctx<'a, O> {
     /// For frames that the engine makes or changes.
     pub scratch: &'a mut Vec<u8>,
     /// Bytes of out-of-order frames held for all flows.
-    pub held_bytes: &'a mut usize,
+    pub held_bytes: &'a mut Taken,
     /// Memory of judged bytes and of what readers hold, of all flows.
-    pub judged_bytes: &'a mut usize,
+    pub judged_bytes: &'a mut Taken,
     pub now: Duration,
 }
 
 impl<O: Output> Ctx<'_, O> {
     /// Counts what a flow holds, where it held `before`.
     pub(crate) fn recount(&mut self, before: usize, flow: &Flow) {
-        *self.judged_bytes = self.judged_bytes.saturating_sub(before) + flow.judged_bytes();
+        self.judged_bytes
+            .change(flow.key.endpoint, before, flow.judged_bytes());
+    }
+
+    /// Whether so many more bytes of the endpoint's flows may be held back.
+    pub(crate) fn may_hold(&self, endpoint: EndpointId, more: usize) -> bool {
+        let all = self.limits.held_bytes;
+        let own = all / HELD_SHARE;
+        self.held_bytes.all().saturating_add(more) <= all
+            && self.held_bytes.of(endpoint).saturating_add(more) <= own
     }
 
     /// Sends a frame on as it came.

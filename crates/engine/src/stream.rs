@@ -221,6 +221,14 @@ impl ClientStream {
         });
     }
 
+    /// All held frames, in the order in which they came.
+    pub(crate) fn take_held(&mut self) -> impl Iterator<Item = Vec<u8>> {
+        self.held_bytes = 0;
+        std::mem::take(&mut self.held)
+            .into_iter()
+            .map(|held| held.frame)
+    }
+
     /// A held frame that is beyond `next` no longer.
     pub(crate) fn take_ready(&mut self) -> Option<Vec<u8>> {
         let next = self.next;

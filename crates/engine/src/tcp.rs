@@ -1,11 +1,12 @@
 //! TCP under a rule set: the client's bytes are judged in order before they are delivered; the
 //! server's decide nothing, except its SYN-ACK and its answer to a protocol switch.
 
+use tollgate_l7::http2::PREFACE;
 use tollgate_wire::edit;
 use tollgate_wire::packet::TcpHeader;
 
 use crate::cache::{CacheEntry, Steer};
-use crate::deny::{self, Position};
+use crate::deny::{self, Position, Turn};
 use crate::event::L7Facts;
 use crate::flow::{Flow, State, of_direction};
 use crate::inspect::{Inspection, Refused, Tell};
@@ -41,7 +42,10 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
         return;
     };
     let held = inspection.stream.held_bytes();
-    if flow.is_from_client(packet) {
+    if inspection.is_settled() && !inspection.is_enforced() {
+        update_cache(flow, &inspection, ctx);
+        pass_any(flow, packet, ctx);
+    } else if flow.is_from_client(packet) {
         if tcp.flags.urg() && !inspection.is_settled() {
             urgent_segment(flow, &mut inspection, packet, ctx);
         } else {
@@ -50,14 +54,13 @@ pub(crate) fn inspected<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &m
     } else {
         server_segment(flow, &mut inspection, packet, &tcp, ctx);
     }
-    *ctx.held_bytes = ctx.held_bytes.saturating_sub(held);
-    if matches!(flow.state, State::Denied(_)) {
-        return;
+    let endpoint = flow.key.endpoint;
+    if matches!(flow.state, State::Denied(_)) || is_released(flow) {
+        return ctx.held_bytes.change(endpoint, held, 0);
     }
-    if !is_released(flow) {
-        *ctx.held_bytes += inspection.stream.held_bytes();
-        flow.state = State::Inspect(inspection);
-    }
+    ctx.held_bytes
+        .change(endpoint, held, inspection.stream.held_bytes());
+    flow.state = State::Inspect(inspection);
 }
 
 /// Nothing of the flow needs the engine any more.
@@ -76,6 +79,10 @@ pub(crate) fn forward_syn<O: Output>(packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) 
     if packet.payload().is_empty() {
         return ctx.forward(packet.frame);
     }
+    forward_without_payload(packet, ctx);
+}
+
+fn forward_without_payload<O: Output>(packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
     set_scratch(packet, ctx);
     if edit::truncate_payload(ctx.scratch, &packet.layout, 0).is_ok() {
         ctx.counters.trimmed += 1;
@@ -83,13 +90,13 @@ pub(crate) fn forward_syn<O: Output>(packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) 
     }
 }
 
-/// A SYN begins a new connection in this one's place. If the server still holds the front of a head,
-/// the old one must not end in order there: its FIN would look like one of the new connection.
-pub(crate) fn replaced<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) {
+/// The connection is forgotten, or a SYN begins a new one in its place. If the server still holds the
+/// front of a head, it must not end in order there: its FIN would look like one of the new connection.
+pub(crate) fn forgotten<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) {
     let State::Inspect(inspection) = &flow.state else {
         return;
     };
-    if !inspection.established || !inspection.in_head() {
+    if !inspection.established || !inspection.must_not_end() || !inspection.is_enforced() {
         return;
     }
     let delivered = inspection.stream.next();
@@ -116,6 +123,9 @@ fn server_segment<O: Output>(
     };
     match watch.push(tcp.seq, payload) {
         Answer::OutOfOrder => {
+            if let_go(flow, inspection, packet, None, ctx) {
+                return;
+            }
             ctx.counters.response_out_of_order += 1;
             return;
         }
@@ -128,14 +138,17 @@ fn server_segment<O: Output>(
                 sent: tcp.ack,
                 expected: tcp.seq,
             };
-            flow.drop_cache(ctx);
             let refused = Refused {
                 reason: refusal.reason,
                 detail: refusal.detail,
                 facts: flow.facts.clone(),
                 tell: Tell::Reset,
             };
-            return deny::refuse_stream(flow, at, false, refused, ctx);
+            if let_go(flow, inspection, packet, Some(&refused), ctx) {
+                return;
+            }
+            flow.drop_cache(ctx);
+            return deny::refuse_stream(flow, at, Turn::Never, refused, ctx);
         }
     }
     update_cache(flow, inspection, ctx);
@@ -150,6 +163,9 @@ fn urgent_segment<O: Output>(
     packet: &Packet<'_>,
     ctx: &mut Ctx<'_, O>,
 ) {
+    if let_go(flow, inspection, packet, None, ctx) {
+        return;
+    }
     let mut frame = packet.frame.to_vec();
     if edit::clear_urgent(&mut frame, &packet.layout).is_err() {
         return;
@@ -174,15 +190,14 @@ fn client_segment<O: Output>(
         return empty_segment(flow, inspection, packet, tcp, ctx);
     }
     if !is_established(flow, inspection, ctx) {
-        ctx.counters.before_handshake += 1;
-        return;
+        return before_handshake(flow, inspection, packet, ctx);
     }
     let ahead = seq::distance(tcp.seq, inspection.stream.next());
     if ahead > 0 && inspection.is_settled() {
         return beyond_settled(flow, inspection, packet, ctx);
     }
     if ahead > 0 && !inspection.leap(ahead.unsigned_abs()) {
-        return hold(inspection, packet, tcp, ahead, ctx);
+        return hold(flow, inspection, packet, ahead, ctx);
     }
     if !segment(flow, inspection, packet, tcp, ctx) {
         return;
@@ -200,6 +215,17 @@ fn client_segment<O: Output>(
         if !goes_on {
             return;
         }
+    }
+}
+
+fn before_handshake<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    ctx: &mut Ctx<'_, O>,
+) {
+    if !let_go(flow, inspection, packet, None, ctx) {
+        ctx.counters.before_handshake += 1;
     }
 }
 
@@ -229,10 +255,14 @@ fn empty_segment<O: Output>(
     if !tcp.flags.fin() || tcp.flags.rst() || inspection.is_settled() {
         return pass(flow, packet, ctx);
     }
+    // It would be the end of an older connection that the server still has.
+    if !is_established(flow, inspection, ctx) {
+        return before_handshake(flow, inspection, packet, ctx);
+    }
     let ahead = seq::distance(tcp.seq, inspection.stream.next());
     if ahead > 0 && !inspection.leap(ahead.unsigned_abs()) {
         // The server would remember it, and cut the stream there once it has got so far.
-        return hold(inspection, packet, tcp, ahead, ctx);
+        return hold(flow, inspection, packet, ahead, ctx);
     }
     end_of_stream(flow, inspection, packet, tcp, ctx);
 }
@@ -240,32 +270,71 @@ fn empty_segment<O: Output>(
 /// A FIN without payload at or before the next expected byte. False: the flow was denied.
 fn end_of_stream<O: Output>(
     flow: &mut Flow,
-    inspection: &Inspection,
+    inspection: &mut Inspection,
     packet: &Packet<'_>,
     tcp: &TcpHeader,
     ctx: &mut Ctx<'_, O>,
 ) -> bool {
     if ends_in_head(inspection, tcp.seq) {
+        if let_go(flow, inspection, packet, Some(&head_incomplete()), ctx) {
+            return true;
+        }
         let at = Position {
             delivered: inspection.stream.next(),
             sent: segment_end(tcp, 0),
             expected: tcp.ack,
         };
         flow.drop_cache(ctx);
-        deny::refuse_stream(flow, at, false, head_incomplete(), ctx);
+        deny::refuse_stream(flow, at, Turn::Never, head_incomplete(), ctx);
         return false;
     }
     if fin_fits(inspection, tcp.seq) {
         pass(flow, packet, ctx);
-    } else {
+    } else if !let_go(flow, inspection, packet, None, ctx) {
         ctx.counters.fin_misplaced += 1;
     }
     true
 }
 
+/// A flow that only policies in audit mode look at, and that cannot be read any further without being
+/// disturbed (`why`: because of its form), goes on unread. False: a rule is enforced.
+fn let_go<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    why: Option<&Refused>,
+    ctx: &mut Ctx<'_, O>,
+) -> bool {
+    if inspection.is_enforced() {
+        return false;
+    }
+    match why {
+        None => ctx.counters.audit_unread += 1,
+        Some(why) => {
+            deny::report_unreadable(flow, inspection.judges.audited.as_deref(), why, ctx);
+        }
+    }
+    stop_reading(flow, inspection, 0);
+    update_cache(flow, inspection, ctx);
+    for frame in inspection.stream.take_held() {
+        if let Some(held) = Packet::reparse(&frame, packet.tag) {
+            pass(flow, &held, ctx);
+        }
+    }
+    pass_any(flow, packet, ctx);
+    true
+}
+
+/// Nothing more is read of a flow that no rule is enforced on. The facts of what was read before do not
+/// stand for what follows, should a rule be enforced later.
+fn stop_reading(flow: &mut Flow, inspection: &mut Inspection, skipped: usize) {
+    flow.facts = None;
+    inspection.give_up(skipped);
+}
+
 /// Whether the stream would end at `fin`, in the middle of a head.
 fn ends_in_head(inspection: &Inspection, fin: u32) -> bool {
-    fin == inspection.stream.next() && inspection.in_head()
+    fin == inspection.stream.next() && inspection.must_not_end()
 }
 
 /// Whether the stream may end at `fin`: behind everything that was judged, or inside a body. Anywhere
@@ -305,22 +374,26 @@ fn beyond_settled<O: Output>(
     pass(flow, packet, ctx);
 }
 
+/// Holds back a segment that begins `ahead` of the next expected byte.
 fn hold<O: Output>(
+    flow: &mut Flow,
     inspection: &mut Inspection,
     packet: &Packet<'_>,
-    tcp: &TcpHeader,
     ahead: i32,
     ctx: &mut Ctx<'_, O>,
 ) {
     let room = inspection.stream.held_bytes() + packet.frame.len()
         <= ctx.limits.held_bytes_per_flow
-        && *ctx.held_bytes + packet.frame.len() <= ctx.limits.held_bytes;
+        && ctx.may_hold(flow.key.endpoint, packet.frame.len());
     if ahead > HOLD_AHEAD || !room {
-        ctx.counters.held_full += 1;
+        if !let_go(flow, inspection, packet, None, ctx) {
+            ctx.counters.held_full += 1;
+        }
         return;
     }
     ctx.counters.held += 1;
-    inspection.stream.hold(tcp.seq, packet.frame);
+    let start = inspection.stream.next().wrapping_add_signed(ahead);
+    inspection.stream.hold(start, packet.frame);
 }
 
 /// A segment that begins at or before the next expected byte. False: the flow was denied.
@@ -335,30 +408,26 @@ fn segment<O: Output>(
     let next = inspection.stream.next();
     let old_len = (next.wrapping_sub(tcp.seq) as usize).min(payload.len());
     let (old, new) = payload.split_at(old_len);
-    let old_is_good = old.is_empty() || check_old(flow, inspection, tcp.seq, old, ctx);
-    if new.is_empty() {
-        if !old_is_good {
-            return true;
-        }
-        if tcp.flags.fin() {
-            let fin = TcpHeader {
-                seq: tcp.seq.wrapping_add(seq::span(payload.len())),
-                ..*tcp
-            };
-            return end_of_stream(flow, inspection, packet, &fin, ctx);
-        }
-        pass(flow, packet, ctx);
+    let front = match old.is_empty() {
+        true => Front::Judged,
+        false => check_old(flow, inspection, tcp.seq, old, ctx),
+    };
+    if front != Front::Judged && let_go(flow, inspection, packet, None, ctx) {
         return true;
     }
+    if new.is_empty() {
+        return old_segment(flow, inspection, packet, tcp, front, ctx);
+    }
     if !has_room(flow, inspection, new.len(), ctx) {
-        ctx.counters.kept_full += 1;
+        // Under an enforced rule it is dropped, and sent again.
+        let_go(flow, inspection, packet, None, ctx);
         return true;
     }
     if !judge(flow, inspection, packet, tcp, new, ctx) {
         return false;
     }
     update_cache(flow, inspection, ctx);
-    if old_is_good {
+    if front == Front::Judged {
         pass(flow, packet, ctx);
     } else {
         forward_trimmed(flow, packet, old_len, ctx);
@@ -366,51 +435,99 @@ fn segment<O: Output>(
     true
 }
 
-/// Whether bytes from before `next` may be sent on: they are those that were judged, or the
-/// server has them already.
+/// What the bytes of a segment from before `next` are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Front {
+    /// Those that were judged.
+    Judged,
+    /// Others, or they cannot be compared any more, where the server has said that it has its own.
+    Acknowledged,
+    /// Others, that the server might take.
+    Other,
+}
+
+/// A segment without a new byte. False: the flow was denied.
+fn old_segment<O: Output>(
+    flow: &mut Flow,
+    inspection: &mut Inspection,
+    packet: &Packet<'_>,
+    tcp: &TcpHeader,
+    front: Front,
+    ctx: &mut Ctx<'_, O>,
+) -> bool {
+    let len = packet.payload().len();
+    let fin = TcpHeader {
+        seq: tcp.seq.wrapping_add(seq::span(len)),
+        ..*tcp
+    };
+    match front {
+        Front::Other => true,
+        Front::Judged if tcp.flags.fin() => end_of_stream(flow, inspection, packet, &fin, ctx),
+        Front::Judged => {
+            pass(flow, packet, ctx);
+            true
+        }
+        Front::Acknowledged if tcp.flags.fin() => {
+            let mut frame = packet.frame.to_vec();
+            if edit::trim_payload_front(&mut frame, &packet.layout, len).is_err() {
+                return true;
+            }
+            match Packet::reparse(&frame, packet.tag) {
+                Some(bare) => end_of_stream(flow, inspection, &bare, &fin, ctx),
+                None => true,
+            }
+        }
+        Front::Acknowledged => {
+            forward_without_payload(packet, ctx);
+            true
+        }
+    }
+}
+
+/// Whether bytes from before `next` are those that were judged.
 fn check_old<O: Output>(
     flow: &mut Flow,
     inspection: &Inspection,
     start: u32,
     old: &[u8],
     ctx: &mut Ctx<'_, O>,
-) -> bool {
+) -> Front {
     let known = inspection.stream.check_old(start, old);
     if known == Old::Same {
-        return true;
+        return Front::Judged;
     }
-    // The server throws away what it has: a keep-alive probe may carry any byte there
-    // (RFC 9293, section 3.8.4).
+    // A keep-alive probe may carry any byte there (RFC 9293, section 3.8.4).
     let end = start.wrapping_add(seq::span(old.len()));
     if believable_ack(flow, inspection, ctx).is_some_and(|ack| !seq::before(ack, end)) {
-        return true;
+        return Front::Acknowledged;
     }
     match known {
         Old::Forgotten => ctx.counters.retransmission_unknown += 1,
         Old::Different | Old::Same => ctx.counters.retransmission_differs += 1,
     }
-    false
+    Front::Other
 }
 
-/// Makes room among the judged bytes. False: too many are unacknowledged.
+/// Makes room among the judged bytes. False: too many are unacknowledged, which is counted.
 fn has_room<O: Output>(
     flow: &Flow,
     inspection: &mut Inspection,
     new_len: usize,
     ctx: &mut Ctx<'_, O>,
 ) -> bool {
-    let free = ctx.limits.judged_bytes.saturating_sub(*ctx.judged_bytes);
-    if free < new_len.saturating_mul(COPIES) {
-        return false;
-    }
-    let allowance = ctx.limits.kept_bytes_per_flow.min(free / SHARES);
-    if inspection.stream.memory() <= KEPT_SOFT.min(allowance) {
-        return true;
-    }
-    if let Some(ack) = believable_ack(flow, inspection, ctx) {
+    let free = ctx.judged_bytes.free(flow.key.endpoint, ctx.limits);
+    let per_flow = ctx.limits.kept_bytes_per_flow;
+    let allowance = |free: usize| per_flow.min(free / SHARES);
+    if inspection.stream.memory() > KEPT_SOFT.min(allowance(free.bytes()))
+        && let Some(ack) = believable_ack(flow, inspection, ctx)
+    {
         inspection.stream.acknowledged(ack);
     }
-    inspection.stream.memory() <= allowance
+    let needed = new_len.saturating_mul(COPIES);
+    let memory = inspection.stream.memory();
+    free.has_room(ctx.counters, |free| {
+        free >= needed && memory <= allowance(free)
+    })
 }
 
 /// What the server has acknowledged of the client's bytes.
@@ -444,10 +561,10 @@ fn judge<O: Output>(
     let mut let_through = Vec::new();
     inspection.calm(ctx.now);
     let mut outcome = inspection.feed(new, &mut |judged| let_through.push(judged));
-    if outcome.is_ok() && tcp.flags.fin() && inspection.in_head() {
+    if outcome.is_ok() && tcp.flags.fin() && inspection.must_not_end() {
         outcome = Err(head_incomplete());
     }
-    inspection.first_ack.get_or_insert(tcp.ack);
+    note_first(flow, inspection, ctx);
     if outcome.is_ok() && inspection.asks_too_early(tcp.ack, || has_all_now(flow, tcp.ack, ctx)) {
         let why = tollgate_l7::refusal::SMTP_TOO_EARLY;
         outcome = Err(Refused::form(why.reason, why.detail));
@@ -457,7 +574,7 @@ fn judge<O: Output>(
             report_let_through(flow, &let_through, ctx);
             deny::report_unreadable(flow, inspection.judges.audited.as_deref(), &refused, ctx);
             let read = inspection.stream.next().wrapping_sub(delivered) as usize;
-            inspection.give_up(new.len().saturating_sub(read));
+            stop_reading(flow, inspection, new.len().saturating_sub(read));
             return true;
         }
         count(refused.facts.is_some(), &refused.tell, ctx);
@@ -467,21 +584,26 @@ fn judge<O: Output>(
             sent: segment_end(tcp, packet.payload().len()),
             expected: tcp.ack,
         };
-        let may_answer = let_through.is_empty()
-            && match refused.tell {
-                // Answers to other streams may be under way, and a stop in them may be anywhere.
-                Tell::Http2 { .. } => first_request && has_all(flow, tcp.ack),
-                _ => first_request || is_quiet(flow, inspection, tcp.ack),
-            };
-        deny::refuse_stream(flow, at, may_answer, refused, ctx);
+        let turn = match refused.tell {
+            _ if !let_through.is_empty() => Turn::Never,
+            // Answers to other streams may be under way, and a stop in them may be anywhere.
+            Tell::Http2 { .. } if first_request => behind_server(flow, inspection, &at, tcp.ack),
+            Tell::Http2 { .. } => Turn::Never,
+            _ if first_request || is_quiet(flow, inspection, tcp.ack) => Turn::Now,
+            _ => Turn::Never,
+        };
+        deny::refuse_stream(flow, at, turn, refused, ctx);
         return false;
     }
+    let answer = answer_begins(flow, inspection, tcp.ack, ctx);
     if let Some(watch) = &mut inspection.response {
-        watch.starts_at(tcp.ack);
+        watch.starts_at(answer);
     }
     if let_through.is_empty() {
         return true;
     }
+    let is_answered = first_request || seq::before(inspection.last_request_ack, tcp.ack);
+    inspection.pipelined |= let_through.len() > 1 || !is_answered;
     inspection.last_request_ack = tcp.ack;
     report_let_through(flow, &let_through, ctx);
     flow.facts = let_through.pop().map(|judged| judged.facts);
@@ -513,14 +635,61 @@ fn count<O>(judged: bool, tell: &Tell, ctx: &mut Ctx<'_, O>) {
 /// No response can be under way: the client has acknowledged something since its last request,
 /// and everything that the server has sent. (A client that pipelines is reset instead.)
 fn is_quiet(flow: &Flow, inspection: &Inspection, client_ack: u32) -> bool {
-    seq::before(inspection.last_request_ack, client_ack) && has_all(flow, client_ack)
+    !inspection.pipelined
+        && seq::before(inspection.last_request_ack, client_ack)
+        && has_all(flow, client_ack)
+}
+
+/// The place behind the frames with which a server of HTTP/2 begins without being asked. Once it has
+/// the client's preface, they are on their way.
+fn behind_server(flow: &Flow, inspection: &Inspection, at: &Position, client_ack: u32) -> Turn {
+    let server = of_direction(&flow.seen, flow.client_direction().reverse());
+    let Some(place) = server.max_seq.filter(|_| !server.fin) else {
+        return Turn::Never;
+    };
+    let heard = inspection.heard_first != Some(place);
+    let preface = flow
+        .syn
+        .map(|syn| syn.wrapping_add(1).wrapping_add(seq::span(PREFACE.len())));
+    let asked = preface.is_none_or(|end| !seq::before(at.delivered, end));
+    match seq::distance(place, client_ack) {
+        0 if heard || !asked => Turn::Now,
+        0.. => Turn::Behind { place, heard },
+        _ => Turn::Never,
+    }
 }
 
 /// The same, when the kernel may have passed more since.
 fn has_all_now<O: Output>(flow: &Flow, client_ack: u32, ctx: &mut Ctx<'_, O>) -> bool {
+    server_end(flow, ctx) == Some(client_ack)
+}
+
+/// Behind the last byte that the server has sent.
+fn server_end<O: Output>(flow: &Flow, ctx: &mut Ctx<'_, O>) -> Option<u32> {
     let progress = flow.progress(ctx);
-    let server = of_direction(&progress, flow.client_direction().reverse());
-    server.max_seq == Some(client_ack)
+    of_direction(&progress, flow.client_direction().reverse()).max_seq
+}
+
+/// Where the answer to a request begins: behind what the server has sent. What the client says that it
+/// has read may be a lie; but where earlier answers go by unseen it is all there is, and an
+/// agreement on a connection in use is doubted in any case (`Inspection::doubted`).
+fn answer_begins<O: Output>(
+    flow: &Flow,
+    inspection: &Inspection,
+    client_ack: u32,
+    ctx: &mut Ctx<'_, O>,
+) -> u32 {
+    match server_end(flow, ctx) {
+        Some(end) if !(ctx.out.passes_unseen() && inspection.requests > 1) => end,
+        Some(end) if seq::before(client_ack, end) => end,
+        _ => client_ack,
+    }
+}
+
+fn note_first<O: Output>(flow: &Flow, inspection: &mut Inspection, ctx: &mut Ctx<'_, O>) {
+    if inspection.heard_first.is_none() {
+        inspection.heard_first = server_end(flow, ctx);
+    }
 }
 
 /// The client has everything that the server has sent.
@@ -538,6 +707,14 @@ pub(crate) fn update_cache<O: Output>(
 ) {
     let client_is_local = flow.client_direction() == tollgate_wire::tag::Direction::Outbound;
     flow.put_cache(inspection.cache_entry(client_is_local), ctx);
+}
+
+/// Sends a segment of either side on as it came.
+fn pass_any<O: Output>(flow: &mut Flow, packet: &Packet<'_>, ctx: &mut Ctx<'_, O>) {
+    match flow.is_from_client(packet) {
+        true => pass(flow, packet, ctx),
+        false => ctx.forward(packet.frame),
+    }
 }
 
 /// Sends a segment of the client on as it came.

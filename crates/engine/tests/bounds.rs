@@ -6,7 +6,7 @@
 mod sim;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sim::{Conn, SERVER, table, usual};
@@ -15,8 +15,11 @@ use tollgate_engine::event::Event;
 use tollgate_engine::key::FlowKey;
 use tollgate_engine::limits::Limits;
 use tollgate_engine::output::CacheFull;
+use tollgate_engine::table::PolicyTable;
 use tollgate_engine::{Engine, Output};
 use tollgate_wire::packet::TcpFlags;
+use tollgate_wire::tag::{EndpointId, Tag};
+use tollgate_wire::vnet::VNET_HDR_LEN;
 
 /// The tests measure the process: one at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -206,6 +209,78 @@ fn heads_that_never_end_are_bounded_together_and_leave_room_for_small_ones() {
     assert!(test.open(&mut late));
     let request = b"GET /v2/ HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
     assert!(test.send(&mut late, request));
+}
+
+/// The frame as if another endpoint had sent it.
+fn of_another(frame: &[u8]) -> Vec<u8> {
+    let endpoint = EndpointId::new(2).unwrap();
+    let tci = VNET_HDR_LEN + 14..VNET_HDR_LEN + 16;
+    let vlan = u16::from_be_bytes(frame[tci.clone()].try_into().unwrap());
+    let direction = Tag::from_vlan_id(vlan).unwrap().direction;
+    let tag = Tag {
+        endpoint,
+        direction,
+    };
+    let mut frame = frame.to_vec();
+    frame[tci].copy_from_slice(&tag.vlan_id().to_be_bytes());
+    frame
+}
+
+#[test]
+fn one_endpoint_takes_no_more_than_its_share() {
+    let _alone = ALONE.lock();
+    const SHARE: usize = 8 << 20;
+    let limits = Limits {
+        judged_bytes: 4 * SHARE,
+        judged_bytes_per_endpoint: SHARE,
+        ..Limits::default()
+    };
+    let first = table(&usual(), 1);
+    let web = first.by_id[1].clone();
+    let both = PolicyTable {
+        generation: 1,
+        by_id: vec![None, web.clone(), web],
+    };
+    let mut test = Test {
+        engine: Engine::new(Arc::new(both), limits),
+        out: Bare::default(),
+    };
+    // More heads than there is room for.
+    let head = [HEAD, b"X-Padding: ", &[b'x'; 1100], b"\r\n"].concat();
+    let mut passed = 0;
+    let mut conns: Vec<_> = (0..5000).map(conn).collect();
+    for conn in &mut conns {
+        assert!(test.open(conn));
+    }
+    for conn in &mut conns {
+        passed += usize::from(test.send(conn, &head));
+        let used = test.engine.judged_bytes();
+        assert!(used <= SHARE, "{used} after {passed}");
+    }
+    assert!((1000..5000).contains(&passed), "{passed}");
+    let counters = *test.engine.counters();
+    assert!(counters.endpoint_kept_full > 0);
+    assert_eq!(counters.kept_full, 0, "there is room for others");
+    // Of which another endpoint has as much as ever.
+    let conn = conn(0);
+    let mut frames = |flags, seq, payload: &[u8]| {
+        let frame = conn.frame(true, flags, seq, conn.server_seq + 1, payload);
+        test.frame(&of_another(&frame))
+    };
+    assert_eq!(frames(TcpFlags::SYN, conn.client_seq, b""), 1);
+    let answer = conn.frame(
+        false,
+        TcpFlags::SYN | TcpFlags::ACK,
+        conn.server_seq,
+        conn.client_seq + 1,
+        b"",
+    );
+    let answer = of_another(&answer);
+    assert_eq!(test.frame(&answer), 1);
+    let seq = conn.client_seq + 1;
+    let large = [&head[..], &b"X-More: x\r\n".repeat(20), b"\r\n"].concat();
+    let frame = conn.frame(true, TcpFlags::ACK, seq, conn.server_seq + 1, &large);
+    assert_eq!(test.frame(&of_another(&frame)), 1);
 }
 
 #[test]

@@ -3,15 +3,16 @@
 
 mod sim;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use sim::receiver::{Receiver, Wins};
-use sim::{Conn, Gate, Out, SERVER, table, usual};
+use sim::{Conn, Gate, Out, SERVER, set_timestamp, table, usual};
 use tollgate_engine::limits::Limits;
 use tollgate_engine::table::PolicyTable;
 use tollgate_wire::packet::TcpFlags;
-use tollgate_wire::tag::Direction::Outbound;
+use tollgate_wire::tag::Direction::{Inbound, Outbound};
 
 const GOOD: &[u8] = b"GET /v2/items HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
 const BAD: &[u8] = b"GET /v1/items HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
@@ -56,6 +57,30 @@ impl Both {
             }
         }
         out
+    }
+
+    /// The client sends a segment with a TCP timestamp.
+    fn stamped(&mut self, at: usize, bytes: &[u8], timestamp: Option<u32>) -> Vec<Out> {
+        let seq = self.first.wrapping_add(at as u32);
+        let ack = self.conn.server_seq;
+        let mut frame = self.conn.frame(true, TcpFlags::ACK, seq, ack, bytes);
+        if let Some(value) = timestamp {
+            set_timestamp(&mut frame, value);
+        }
+        let out = self.gate.arrives(Outbound, &frame);
+        for server in &mut self.servers {
+            server.take(&out, Outbound);
+            server.check();
+        }
+        out
+    }
+
+    /// Somebody acknowledges in the server's name.
+    fn acknowledge_as_if(&mut self, at: u32) {
+        let ack = self.first.wrapping_add(at);
+        let seq = self.conn.server_seq;
+        let frame = self.conn.frame(false, TcpFlags::ACK, seq, ack, b"");
+        self.gate.arrives(Inbound, &frame);
     }
 
     fn data(&mut self, at: usize, bytes: &[u8]) -> Vec<Out> {
@@ -238,8 +263,86 @@ fn stretch(start: usize) -> usize {
     }
 }
 
+/// The bytes that the gate let go by, each once.
+#[derive(Default)]
+struct LetBy(BTreeMap<u32, u8>);
+
+impl LetBy {
+    fn take(&mut self, out: &[Out], first: u32) {
+        for frame in out.iter().filter(|frame| frame.to == Outbound) {
+            let Some(header) = frame.header else { continue };
+            let start = header.seq.wrapping_sub(first);
+            for (at, byte) in (start..).zip(&frame.payload) {
+                let earlier = *self.0.entry(at).or_insert(*byte);
+                assert_eq!(earlier, *byte, "another byte at {at}");
+            }
+        }
+    }
+
+    fn end(&self) -> u32 {
+        self.0.last_key_value().map_or(0, |(at, _)| at + 1)
+    }
+}
+
+#[test]
+fn a_segment_that_is_too_old_for_the_server_is_judged_and_not_replaced() {
+    let mut both = Both::new();
+    both.stamped(0, GOOD, Some(10));
+    // Judged, and thrown away by the server.
+    assert_eq!(both.stamped(GOOD.len(), GOOD, Some(5)).len(), 1);
+    assert_eq!(both.read(), GOOD);
+    // Another one in its place would be read.
+    assert_eq!(both.stamped(GOOD.len(), BAD, Some(11)), []);
+    both.acknowledge();
+    both.stamped(2 * GOOD.len(), GOOD, Some(11));
+    assert_eq!(both.stamped(GOOD.len(), BAD, None), []);
+    assert_eq!(both.read(), GOOD);
+    both.stamped(GOOD.len(), GOOD, Some(11));
+    assert_eq!(both.read(), GOOD.repeat(3));
+}
+
+/// Where a segment begins, how long it is, whose version it is taken from, its timestamp, who
+/// acknowledges afterwards: nobody, the server, or somebody in its name who lies.
+type Stamped = (usize, usize, bool, Option<u32>, u8);
+
+fn stamped() -> impl Strategy<Value = Vec<Stamped>> {
+    let piece = (
+        0usize..6 * GOOD.len(),
+        1usize..120,
+        prop::bool::weighted(0.4),
+        prop::option::weighted(0.8, 0u32..6),
+        0u8..5,
+    );
+    prop::collection::vec(piece, 1..80)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// What a server reads that throws away what comes with an old timestamp is what was judged, also if
+    /// somebody acknowledges in its name what it never got.
+    #[test]
+    fn what_was_judged_and_thrown_away_is_not_replaced(schedule in stamped()) {
+        let good = GOOD.repeat(6);
+        let evil = [GOOD, BAD, GOOD, BAD, BAD, GOOD].concat();
+        let mut both = Both::new();
+        let mut let_by = LetBy::default();
+        for (start, len, is_evil, timestamp, acknowledges) in schedule {
+            let bytes = piece(if is_evil { &evil } else { &good }, start, len).to_vec();
+            let_by.take(&both.stamped(start, &bytes, timestamp), both.first);
+            match acknowledges {
+                0 | 1 => both.acknowledge(),
+                2 => both.acknowledge_as_if(let_by.end()),
+                _ => {}
+            }
+        }
+        // Then everything in order, with the latest timestamp.
+        for (at, bytes) in evil.chunks(40).enumerate() {
+            let_by.take(&both.stamped(at * 40, bytes, Some(6)), both.first);
+        }
+        let judged: Vec<u8> = let_by.0.into_values().collect();
+        prop_assert!(judged.starts_with(both.read()));
+    }
 
     /// An honest client over a bad network: everything arrives as it was sent, except the denied.
     #[test]

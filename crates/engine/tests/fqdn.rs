@@ -437,8 +437,9 @@ fn what_is_no_dns_is_left_to_the_kernel() {
 
 #[test]
 fn held_bytes_are_bounded() {
+    // One endpoint gets half.
     let limits = Limits {
-        held_bytes: 1000,
+        held_bytes: 2000,
         ..Limits::default()
     };
     let mut gate = gate_of(&policy(), limits);

@@ -107,6 +107,27 @@ fn a_403_is_never_put_into_the_middle_of_a_response() {
     assert_eq!(out.len(), 2);
 }
 
+/// Which of several answers are there cannot be told: none is made up.
+#[test]
+fn a_403_is_not_put_before_an_outstanding_response() {
+    let two = GOOD.repeat(2);
+    for together in [true, false] {
+        let (mut gate, mut conn) = opened();
+        if together {
+            conn.send(&mut gate, &two);
+        } else {
+            conn.send(&mut gate, GOOD);
+            conn.send(&mut gate, GOOD);
+        }
+        conn.answer(&mut gate, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        let out = conn.send(&mut gate, BAD);
+        assert!(
+            out.iter().all(sim::Out::is_rst) && out.len() == 2,
+            "{out:?}"
+        );
+    }
+}
+
 #[test]
 fn pipelined_requests_in_one_segment_are_all_judged() {
     let (mut gate, mut conn) = opened();
@@ -385,4 +406,35 @@ fn without_room_in_the_flow_cache_everything_still_works() {
         "{out:?}"
     );
     assert!(gate.engine.counters().flow_cache_full > 0);
+}
+
+/// Java's client asks for HTTP/2 with every first request, also one that has a body.
+#[test]
+fn the_body_of_a_request_to_upgrade_comes_before_the_answer() {
+    let head =
+        "POST /chat HTTP/1.1\r\nHost: ws.example.com\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n";
+    for body in [
+        "Content-Length: 5\r\n\r\nhello",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ] {
+        for cut in [0, 4, 7] {
+            let (mut gate, mut conn) = opened();
+            let ask = format!("{head}{body}");
+            let (first, second) = ask.split_at(ask.len() - cut);
+            assert_eq!(conn.send(&mut gate, first.as_bytes()).len(), 1);
+            conn.send(&mut gate, second.as_bytes());
+            assert!(gate.denials().is_empty(), "{:?}", gate.denials());
+            conn.answer(&mut gate, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            assert_eq!(
+                delivered(&conn.send(&mut gate, GOOD), Outbound).as_bytes(),
+                GOOD
+            );
+            let out = conn.send(&mut gate, BAD);
+            assert_eq!(delivered(&out, Outbound), "");
+        }
+        let (mut gate, mut conn) = opened();
+        let out = conn.send(&mut gate, format!("{head}{body}G").as_bytes());
+        assert_eq!(delivered(&out, Outbound), "");
+        assert_eq!(gate.denials()[0].reason, "http-data-before-switch");
+    }
 }

@@ -131,6 +131,31 @@ fn a_hello_in_two_datagrams_is_judged_before_its_end_goes_on() {
     }
 }
 
+/// A socket whose first hellos were cut off can still open connections; what was cut off never arrives.
+#[test]
+fn half_a_hello_makes_room_and_is_never_completed() {
+    let mut gate = Gate::new(&rules());
+    let message = hello("evil.example.net");
+    let (start, rest) = message.split_at(50);
+    let part = |id: u8| Initial::new(&crypto(0, start)).of(&[id; 8]).seal();
+    for id in 1..=5 {
+        assert!(reached(&send(&mut gate, &part(id)), &part(id)), "{id}");
+    }
+    let late = Initial::new(&crypto(50, rest)).number(1).of(&[1; 8]);
+    // To the server's own ID, as a client does that has heard from it.
+    let mut moved = Initial::new(&crypto(50, rest)).number(1).of(&[1; 8]);
+    moved.dcid = vec![0x99; 8];
+    let good = initial("www.example.com").of(&[7; 8]).seal();
+    assert!(reached(&send(&mut gate, &good), &good));
+    for packet in [late.seal(), moved.seal()] {
+        assert!(!reached(&send(&mut gate, &packet), &packet));
+    }
+    assert!(
+        send(&mut gate, &[SHORT; 100])[0].by_kernel,
+        "the good one goes on"
+    );
+}
+
 #[test]
 fn what_is_not_quic_is_refused_once() {
     let mut gate = Gate::new(&rules());
@@ -139,6 +164,14 @@ fn what_is_not_quic_is_refused_once() {
         assert!(!out.iter().any(|o| o.to == Outbound), "{payload:?}");
     }
     assert_eq!(gate.denials().len(), 1);
+}
+
+/// Where only QUIC is allowed, a datagram without payload is refused like any other.
+#[test]
+fn an_empty_datagram_is_no_quic() {
+    let mut gate = Gate::new(&rules());
+    assert!(!reached(&send(&mut gate, b""), b""));
+    assert_eq!(gate.denials()[0].reason, "quic-malformed");
 }
 
 #[test]
@@ -186,5 +219,33 @@ fn a_checksum_in_the_payload_is_refused() {
         frame[field..field + 2].copy_from_slice(&sum.to_be_bytes());
         let out = gate.arrives(Outbound, &frame);
         assert_eq!(reached(&out, &packet), arrives, "{csum_offset}");
+    }
+}
+
+/// The server waits for the rest of a hello for longer than a denial is remembered. A flow that was
+/// denied with a part of one at the server does not begin anew meanwhile.
+#[test]
+fn half_a_hello_is_not_completed_after_a_denial_either() {
+    let message = hello("evil.example.net");
+    let (start, rest) = message.split_at(50);
+    let begun = Initial::new(&crypto(0, start)).seal();
+    let late = Initial::new(&crypto(50, rest)).number(1).seal();
+    for changed in [false, true] {
+        let mut gate = Gate::new(&rules());
+        assert!(reached(&send(&mut gate, &begun), &begun));
+        send(&mut gate, &[0xff; 1200]);
+        assert_eq!(gate.denials().len(), 1);
+        if changed {
+            gate.set_policy(&rules());
+        }
+        gate.wait(60);
+        assert!(!reached(&send(&mut gate, &late), &late));
+        // A client that goes on trying is not denied for ever.
+        for _ in 0..7 {
+            send(&mut gate, &[0xff; 1200]);
+            gate.wait(9);
+        }
+        let good = initial("www.example.com").seal();
+        assert!(reached(&send(&mut gate, &good), &good));
     }
 }

@@ -9,6 +9,7 @@ mod sim;
 
 use sim::{Conn, Gate, client_hello, delivered, egress};
 use tollgate_engine::event::{Carrier, L7Facts};
+use tollgate_wire::packet::TcpFlags;
 use tollgate_wire::tag::Direction::Outbound;
 
 fn opened(port: u16) -> (Gate, Conn) {
@@ -109,4 +110,18 @@ fn postgresql_is_judged_by_the_name_behind_its_request() {
         let reached = out.iter().any(|o| o.to == Outbound && o.payload == hello);
         assert_eq!(reached, allowed, "{name}");
     }
+}
+
+/// Whoever acknowledges less than there is has not read more since.
+#[test]
+fn a_client_that_lies_about_what_it_has_read_asks_too_early() {
+    let (mut gate, mut conn) = opened(25);
+    let flags = TcpFlags::ACK | TcpFlags::PSH;
+    let before = conn.server_seq.wrapping_sub(1);
+    let frame = conn.frame(true, flags, conn.client_seq, before, b"EHLO pod\r\n");
+    assert_eq!(gate.arrives(Outbound, &frame).len(), 1);
+    conn.client_seq = conn.client_seq.wrapping_add(10);
+    let out = conn.send(&mut gate, b"STARTTLS\r\n");
+    assert_eq!(delivered(&out, Outbound), "");
+    assert_eq!(gate.denials()[0].reason, "smtp-too-early");
 }

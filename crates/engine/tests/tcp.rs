@@ -158,8 +158,11 @@ fn keep_alive_probes_pass_with_and_without_a_byte() {
     assert_eq!(client(&mut gate, &conn, TcpFlags::ACK, -1, b"\0"), []);
     conn.answer(&mut gate, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     for garbage in [&b""[..], b"\0", b"?"] {
+        // The server answers a probe for its number; it has the byte.
         let out = client(&mut gate, &conn, TcpFlags::ACK, -1, garbage);
-        assert_eq!(delivered(&out, Outbound).as_bytes(), garbage);
+        assert_eq!((out.len(), delivered(&out, Outbound)), (1, String::new()));
+        let seq = out[0].header.map(|header| header.seq);
+        assert_eq!(seq, Some(conn.client_seq.wrapping_sub(1)));
     }
     assert_eq!(gate.engine.counters().retransmission_differs, 1);
     assert_eq!(
@@ -305,6 +308,50 @@ fn padding_behind_the_packet_is_no_payload() {
     assert_eq!(out[0].payload, &GOOD[..3]);
     let out = client(&mut gate, &conn, DATA, 3, &GOOD[3..]);
     assert_eq!(delivered(&out, Outbound).as_bytes(), &GOOD[3..]);
+}
+
+#[test]
+fn a_client_with_own_addresses_only_cannot_speak_for_others() {
+    let strict = usual().replace("addresses: [", "onlyOwnAddresses: true, addresses: [");
+    assert_ne!(strict, usual());
+    let foreign = Conn {
+        client: "10.1.0.3:40000".parse().unwrap(),
+        ..Conn::egress(SERVER)
+    };
+    let mut gate = Gate::new(&usual());
+    let syn = foreign.frame(true, TcpFlags::SYN, foreign.client_seq, 0, b"");
+    assert_eq!(
+        gate.arrives(Outbound, &syn).len(),
+        1,
+        "it may, if nobody says otherwise"
+    );
+
+    let mut gate = Gate::new(&strict);
+    assert_eq!(gate.arrives(Outbound, &syn), []);
+    assert_eq!(gate.engine.counters().foreign_source, 1);
+    let mut own = Conn::egress(SERVER);
+    own.open(&mut gate);
+    assert_eq!(
+        delivered(&own.send(&mut gate, GOOD), Outbound).as_bytes(),
+        GOOD
+    );
+    assert_eq!(gate.engine.counters().foreign_source, 1);
+}
+
+/// A flow that was open before is cut.
+#[test]
+fn open_flows_from_other_addresses_end_when_the_policy_says_so() {
+    let mut gate = Gate::new(&usual());
+    let mut conn = Conn {
+        client: "10.1.0.3:40000".parse().unwrap(),
+        ..Conn::egress(SERVER)
+    };
+    conn.open(&mut gate);
+    conn.send(&mut gate, GOOD);
+    let strict = usual().replace("addresses: [", "onlyOwnAddresses: true, addresses: [");
+    gate.set_policy(&strict);
+    assert_eq!(gate.denials().last().unwrap().reason, "foreign-source");
+    assert_eq!(delivered(&conn.send(&mut gate, GOOD), Outbound), "");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Frames of a capture on their way through an engine.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tollgate_engine::cache::{CacheEntry, Progress};
@@ -10,6 +11,7 @@ use tollgate_engine::key::FlowKey;
 use tollgate_engine::limits::Limits;
 use tollgate_engine::output::CacheFull;
 use tollgate_engine::{Engine, FlowSummary, Output};
+use tollgate_l7::dns::{self, Answer};
 use tollgate_wire::packet::{self, L4, Layout, PROTOCOL_ICMPV6, Packet};
 use tollgate_wire::tag::{Direction, Tag};
 use tollgate_wire::vnet::{DATA_VALID, VNET_HDR_LEN, VnetHdr};
@@ -21,6 +23,9 @@ use crate::sides::{Nobody, Sides};
 
 /// EtherType of an 802.1Q tag.
 const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0x00];
+/// Where resolvers answer from (RFC 1035 section 4.2).
+const DNS_PORT: u16 = 53;
+
 /// EtherType of ARP, which the kernel's part lets pass.
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 /// Both addresses of an Ethernet header.
@@ -49,6 +54,9 @@ const FLOWS: usize = 1_000_000;
 pub trait Sink {
     /// Something was decided or ended. `time` is since 1970, UTC, and never goes back.
     fn event(&mut self, time: Duration, event: Event);
+
+    /// A DNS answer went by (without a policy only, and over UDP only). `time` as above.
+    fn answer(&mut self, time: Duration, to: IpAddr, resolver: IpAddr, answer: Answer);
 
     /// An Ethernet frame arrived where it was going: forwarded, or made by the engine. It has no
     /// VLAN tags.
@@ -86,6 +94,7 @@ pub struct Report {
 pub struct Replay {
     engine: Engine,
     sides: Sides,
+    reads_names: bool,
     report: Report,
     /// Time of the first packet, since 1970.
     origin: Option<Duration>,
@@ -137,6 +146,7 @@ impl Replay {
         Self {
             engine: Engine::new(setup.table, limits),
             sides: setup.sides,
+            reads_names: setup.reads_names,
             report: Report::default(),
             origin: None,
             now: START,
@@ -215,6 +225,11 @@ impl Replay {
             self.report.not_governed += 1;
             return sink.frame(self.time(), &plain);
         }
+        if self.reads_names
+            && let Some(answer) = answer(&plain, &layout)
+        {
+            sink.answer(self.time(), layout.dst, layout.src, answer);
+        }
         match self.sides.tag(&plain, &layout) {
             Ok(tag) => self.gates(tagged_frame(&plain, tag), sink),
             Err(Nobody::Full) => self.report.too_many_flows += 1,
@@ -288,6 +303,16 @@ fn is_of_the_link(layout: &Layout) -> bool {
             MLD_HOP_LIMIT => matches!(icmp.icmp_type, 130..=132 | 143),
             _ => false,
         }
+}
+
+/// The DNS answer in a packet, if it has one with addresses in it.
+fn answer(plain: &[u8], layout: &Layout) -> Option<Answer> {
+    match layout.l4 {
+        L4::Udp {
+            src_port: DNS_PORT, ..
+        } => dns::answer(plain.get(layout.payload_offset..layout.end)?),
+        _ => None,
+    }
 }
 
 fn plain_frame(ethernet: &Ethernet<'_>) -> Vec<u8> {

@@ -10,7 +10,8 @@ use tollgate_wire::tag::EndpointId;
 
 use crate::sides::Sides;
 
-/// The policy of a replay without one: every TCP flow is read, everything is allowed that can be.
+/// The policy of a replay without one: every flow is read that can be, TCP for all protocols, UDP for
+/// QUIC, and everything is allowed that can be read. DNS has no rules that could judge it.
 const READ_EVERYTHING: &str = "\
 apiVersion: v1
 kind: Namespace
@@ -33,11 +34,25 @@ spec:
       action: Allow
       ports: [{protocol: TCP}]
       l7Protocols: [{http: {}}, {tls: {}}]
+    - name: egress-dns
+      action: Allow
+      ports: [{protocol: UDP, port: 53}]
+    - name: egress-quic
+      action: Allow
+      ports: [{protocol: UDP}]
+      l7Protocols: [{tls: {}}]
   ingress:
     - name: ingress
       action: Allow
       ports: [{protocol: TCP}]
       l7Protocols: [{http: {}}, {tls: {}}]
+    - name: ingress-dns
+      action: Allow
+      ports: [{protocol: UDP, port: 53}]
+    - name: ingress-quic
+      action: Allow
+      ports: [{protocol: UDP}]
+      l7Protocols: [{tls: {}}]
 ";
 
 /// Why a replay cannot begin.
@@ -73,6 +88,8 @@ impl SetupError {
 pub struct Setup {
     pub(crate) table: Arc<PolicyTable>,
     pub(crate) sides: Sides,
+    /// Nothing is judged: DNS answers are read beside the engine, which only reads them for rules.
+    pub(crate) reads_names: bool,
     names: Vec<(EndpointId, Arc<EndpointPolicy>)>,
 }
 
@@ -101,6 +118,7 @@ impl Setup {
         Ok(Self {
             table: table(&[(id, only)]),
             sides: Sides::openers(id, endpoints.iter().copied().collect()),
+            reads_names: true,
             names: Vec::new(),
         })
     }
@@ -132,6 +150,7 @@ impl Setup {
         Ok(Self {
             table: table(&names),
             sides: Sides::Addresses(addresses),
+            reads_names: false,
             names,
         })
     }

@@ -5,6 +5,7 @@
     reason = "a test that cannot set up its case has failed"
 )]
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -12,6 +13,7 @@ use tollgate_engine::event::{Event, EventKind, L7Facts, VerdictWord};
 use tollgate_inspect::capture::{CaptureError, Captured, Reader};
 use tollgate_inspect::write::PcapngWriter;
 use tollgate_inspect::{Replay, Report, Setup, SetupError, Sink};
+use tollgate_l7::dns::Answer;
 use tollgate_policy::{CompileOptions, Side, SourceFile, compile};
 use tollgate_wire::packet::{self, Packet};
 
@@ -47,11 +49,16 @@ fn whole(bytes: &[u8]) -> Vec<Captured> {
 struct Seen {
     events: Vec<(Duration, Event)>,
     frames: Vec<(Duration, Vec<u8>)>,
+    answers: Vec<(IpAddr, IpAddr, Answer)>,
 }
 
 impl Sink for Seen {
     fn event(&mut self, time: Duration, event: Event) {
         self.events.push((time, event));
+    }
+
+    fn answer(&mut self, _: Duration, to: IpAddr, resolver: IpAddr, answer: Answer) {
+        self.answers.push((to, resolver, answer));
     }
 
     fn frame(&mut self, time: Duration, ethernet: &[u8]) {
@@ -150,6 +157,22 @@ fn the_form_of_a_file_does_not_matter() {
         writer.frame(packet.time, &packet.data).unwrap();
     }
     assert_eq!(whole(&writer.finish().unwrap()), packets);
+}
+
+#[test]
+fn several_interfaces_and_the_true_length_are_written() {
+    let names = ["pod", "in"];
+    let mut writer = PcapngWriter::of_interfaces(Vec::new(), &names).unwrap();
+    let time = Duration::from_millis(1);
+    writer.packet(1, time, b"begin", 9000).unwrap();
+    writer.packet(0, time, b"all", 3).unwrap();
+    let file = writer.finish().unwrap();
+    let found = |what: &[u8]| file.windows(what.len()).any(|w| w == what);
+    assert!(found(b"\x02\x00\x03\x00pod\x00") && found(b"\x02\x00\x02\x00in\x00\x00"));
+    assert!(found(&[1, 0, 0, 0]) && found(&9000u32.to_le_bytes()));
+    let packets = whole(&file);
+    let read: Vec<_> = packets.iter().map(|p| (&p.data[..], p.whole)).collect();
+    assert_eq!(read, [(&b"begin"[..], false), (b"all", true)]);
 }
 
 #[test]

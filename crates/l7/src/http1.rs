@@ -3,8 +3,8 @@
 //! What is decided where the RFCs leave room:
 //! - Exactly one empty line (CRLF) is tolerated before a request line (RFC 9112 section 2.2).
 //! - Chunk extensions are refused; trailers are read, bounded, and may not name framing fields.
-//! - `Content-Length` frames a body on every method; `GET` and `HEAD` with one are refused, since
-//!   servers that expect none (Python's `http.server`) take it for the next request.
+//! - `Content-Length` frames a body on every method; on `GET` and `HEAD` only one passes that nobody
+//!   can take for a request, since servers that expect none (Python's `http.server`) look for one in it.
 //! - A chunk is smaller than 2 GiB: servers that count in 32 bits would lose the rest.
 //! - `Transfer-Encoding` is `chunked` alone or refused; so is any second `Content-Length`, even an
 //!   equal one.
@@ -14,6 +14,7 @@
 mod chunked;
 mod fields;
 mod head;
+mod inert;
 mod path;
 mod reader;
 pub(crate) mod scan;

@@ -17,6 +17,7 @@ use crate::refusal::{
 };
 use crate::tls::ClientHello;
 use connection::{Connection, fingerprint};
+use crypto_stream::CryptoStream;
 use header::{Initial, Kind, Packet};
 use keys::{Keys, Opened};
 
@@ -30,6 +31,10 @@ pub const CONNECTIONS_MAX: usize = 4;
 /// Connections of a flow that were held once and whose IDs are remembered. One that comes back
 /// cannot be judged, as its bytes are gone; a flow that has had so many takes no more.
 pub const FORGOTTEN_MAX: usize = 1024;
+/// Connections of a flow that were given up before their hello was complete, because newer ones needed
+/// the room. Their keys are held, so that nothing they open goes by; a flow that has had so many takes
+/// no more. A client whose first datagrams were lost as often has long given up itself.
+pub const GIVEN_UP_MAX: usize = 16;
 /// Most packets in one datagram. A client has at most an Initial, a 0-RTT, a Handshake and a 1-RTT
 /// packet to send, and may repeat some; the bound keeps the number of decryptions small.
 pub const PACKETS_MAX: usize = 8;
@@ -37,9 +42,10 @@ pub const PACKETS_MAX: usize = 8;
 /// bytes (RFC 9000 section 14.1).
 pub const DATAGRAM_MIN: usize = 1200;
 /// The most memory a [`QuicReader`] holds, in bytes: for each connection its stream, one bit for
-/// each byte of it and its keys, and the IDs of forgotten connections.
+/// each byte of it and its keys, the keys of those given up, and the IDs of forgotten connections.
 pub const BUFFERED_MAX: usize = CONNECTIONS_MAX
     * (CRYPTO_MAX + CRYPTO_MAX / 8 + size_of::<Connection>())
+    + GIVEN_UP_MAX * size_of::<Connection>()
     + FORGOTTEN_MAX * size_of::<u64>();
 
 /// Shortest destination connection ID that a client may make up (RFC 9000 section 7.2).
@@ -107,16 +113,23 @@ pub fn is_long_header(datagram: &[u8]) -> bool {
 ///
 /// Holds at most [`BUFFERED_MAX`] bytes. When a flow has [`CONNECTIONS_MAX`] connections, the least
 /// recently used one whose hello was handed out makes room for the next, and its Initial packets
-/// are refused from then on: a client soon has no more use for them. If there is no such
-/// connection, the new one is refused. What a forgotten connection's keys open is not known any
-/// more, so a packet made for it and for a new one at the same time goes for the new one's.
+/// are refused from then on: a client soon has no more use for them. What a forgotten connection's keys
+/// open is not known any more, so a packet made for it and for a new one at the same time goes for the
+/// new one's.
+///
+/// If there is no such connection, the least recently used one without a hello is given up: the server
+/// may hold a part of its hello, and the rest must never reach it. Its bytes are dropped and its keys
+/// are held, so that what they open is refused, whatever else opens it. There may be
+/// [`GIVEN_UP_MAX`] of them.
 ///
 /// Work for a datagram is linear in its length: each Initial packet is tried with the keys of every
-/// connection that is held and with its own.
+/// connection that is held or given up and with its own.
 #[derive(Default)]
 pub struct QuicReader {
     /// Least recently used first.
     connections: Vec<Connection>,
+    /// Those whose hello must not be completed.
+    given_up: Vec<Connection>,
     /// What is left of those that had to make room.
     forgotten: Vec<u64>,
     /// A hello was handed out and not denied.
@@ -127,6 +140,7 @@ impl fmt::Debug for QuicReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QuicReader")
             .field("connections", &self.connections.len())
+            .field("given_up", &self.given_up.len())
             .field("forgotten", &self.forgotten.len())
             .field("judged", &self.judged)
             .finish_non_exhaustive()
@@ -153,7 +167,7 @@ impl QuicReader {
     pub fn buffered(&self) -> usize {
         let streams: usize = self.connections.iter().map(|c| c.stream.buffered()).sum();
         streams
-            + self.connections.capacity() * size_of::<Connection>()
+            + (self.connections.capacity() + self.given_up.capacity()) * size_of::<Connection>()
             + self.forgotten.capacity() * size_of::<u64>()
     }
 
@@ -265,6 +279,12 @@ impl QuicReader {
                 return Err(QUIC_AMBIGUOUS);
             }
         }
+        if self.is_of_given_up(initial) {
+            return Err(match found {
+                Some(_) => QUIC_AMBIGUOUS,
+                None => QUIC_CONNECTION_FORGOTTEN,
+            });
+        }
         let long_enough = initial.dcid.len() >= OWN_ID_MIN;
         if long_enough && !self.connections.iter().any(|c| c.is(initial.dcid)) {
             let keys = Keys::new(initial.version, initial.dcid).ok_or(QUIC_UNDECRYPTABLE)?;
@@ -281,6 +301,12 @@ impl QuicReader {
         })
     }
 
+    /// Whether the packet is to a connection that was given up, or its keys open it.
+    fn is_of_given_up(&mut self, initial: &Initial<'_>) -> bool {
+        let mut given_up = self.given_up.iter_mut();
+        given_up.any(|connection| connection.is(initial.dcid) || connection.open(initial).is_some())
+    }
+
     /// Makes room for a new connection and adds it.
     fn admit(&mut self, initial: &Initial<'_>) -> Result<(), Refusal> {
         if self.forgotten.contains(&fingerprint(initial.dcid)) {
@@ -288,17 +314,36 @@ impl QuicReader {
         }
         let connection = Connection::new(initial.version, initial.dcid);
         if self.connections.len() >= CONNECTIONS_MAX {
-            // One whose hello is only in part there must not go: the server may hold that part,
-            // and the rest would come unjudged.
-            let at = self.connections.iter().position(Connection::settled);
-            let at = at.ok_or(QUIC_TOO_MANY_CONNECTIONS)?;
-            if self.forgotten.len() >= FORGOTTEN_MAX {
-                return Err(QUIC_TOO_MANY_CONNECTIONS);
+            match self.connections.iter().position(Connection::settled) {
+                Some(at) => self.forget(at)?,
+                None => self.give_up()?,
             }
-            let old = self.connections.remove(at);
-            self.forgotten.push(old.fingerprint());
         }
         self.connections.push(connection);
+        Ok(())
+    }
+
+    fn forget(&mut self, at: usize) -> Result<(), Refusal> {
+        if self.forgotten.len() >= FORGOTTEN_MAX {
+            return Err(QUIC_TOO_MANY_CONNECTIONS);
+        }
+        let old = self.connections.remove(at);
+        self.forgotten.push(old.fingerprint());
+        Ok(())
+    }
+
+    /// One whose hello is only in part there must not be forgotten: the server may hold that part, and
+    /// the rest would come unjudged. One with a second hello under way is in use, and stays.
+    fn give_up(&mut self) -> Result<(), Refusal> {
+        let mut connections = self.connections.iter();
+        let at = connections.position(|connection| !connection.stream.judged());
+        let at = at.ok_or(QUIC_TOO_MANY_CONNECTIONS)?;
+        if self.given_up.len() >= GIVEN_UP_MAX {
+            return Err(QUIC_TOO_MANY_CONNECTIONS);
+        }
+        let mut old = self.connections.remove(at);
+        old.stream = CryptoStream::default();
+        self.given_up.push(old);
         Ok(())
     }
 
@@ -324,6 +369,9 @@ impl QuicReader {
     /// 0-RTT, Handshake and 1-RTT packets are of use to the server only after a hello. Those of a
     /// connection under its first ID are told apart; behind other IDs can be any connection.
     fn without_initial(&self, dcid: Option<&[u8]>) -> Result<QuicEvent, Refusal> {
+        if dcid.is_some_and(|dcid| self.given_up.iter().any(|c| c.is(dcid))) {
+            return Err(QUIC_CONNECTION_FORGOTTEN);
+        }
         let named = dcid.and_then(|dcid| self.connections.iter().find(|c| c.is(dcid)));
         if named.is_some_and(|connection| connection.denied) {
             return Err(QUIC_CONNECTION_DENIED);

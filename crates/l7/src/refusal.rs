@@ -108,7 +108,7 @@ refusals! {
     HTTP_FRAMING_LOOKALIKE = "http-framing-lookalike", "A header name is Content-Length, Transfer-Encoding or Host written with an underscore.";
     HTTP_CONNECTION_FRAMING = "http-connection-framing", "Connection names Host, Content-Length or Transfer-Encoding for removal.";
     HTTP_CONNECT_BODY = "http-connect-body", "A CONNECT request announces a body.";
-    HTTP_UNEXPECTED_BODY = "http-unexpected-body", "A GET or HEAD request has a body, which some servers take for the next request.";
+    HTTP_UNEXPECTED_BODY = "http-unexpected-body", "A GET or HEAD request has a body that some servers may take for the next request.";
     HTTP_BAD_EXPECT = "http-bad-expect", "Expect is repeated or is not exactly \"100-continue\".";
     HTTP2_UNSUPPORTED = "http2-unsupported", "The request asks for an upgrade to HTTP/2 by a name other than h2c, or to one of several protocols.";
 

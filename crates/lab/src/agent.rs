@@ -71,6 +71,25 @@ impl AgentHandle {
         Stat::of(self.process.pid).map_or(0.0, |s| s.cpu_seconds())
     }
 
+    /// One of the data path's counters that `tollgate status -o json` shows. It leaves out those that
+    /// are zero.
+    ///
+    /// # Errors
+    /// The agent does not answer.
+    pub fn counter(&self, lab: &Lab, tollgate: &Path, name: &str) -> Result<u64> {
+        let status = Cmd::new(tollgate).args(["status", "-o", "json", "--run-dir"]);
+        let status = lab.at(Place::Node, status.arg(self.names.agent_run()));
+        let output = status.output()?;
+        let json: serde_json::Value =
+            serde_json::from_str(&output.stdout).map_err(|_| status.failure(&output))?;
+        let lists = ["kernel", "engine"].map(|list| json["datapath"][list].as_array());
+        let [Some(kernel), Some(engine)] = lists else {
+            return Err(status.failure(&output));
+        };
+        let found = kernel.iter().chain(engine).find(|c| c["name"] == name);
+        Ok(found.and_then(|c| c["value"].as_u64()).unwrap_or(0))
+    }
+
     /// Whether it still runs.
     pub fn alive(&self) -> bool {
         self.process.alive()

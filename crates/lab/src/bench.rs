@@ -14,8 +14,9 @@
 //! and latencies are measured by wrk, with full TLS handshakes.
 
 mod cases;
+pub mod compare;
 mod measure;
-mod policies;
+pub(crate) mod policies;
 
 use std::path::PathBuf;
 use std::time::Duration;

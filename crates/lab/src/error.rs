@@ -87,6 +87,9 @@ pub enum LabError {
     /// TLS set-up of a traffic helper failed.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
+    /// A packet socket, an interface or a program of the lab's switch.
+    #[error(transparent)]
+    Datapath(#[from] tollgate_datapath::Error),
     /// A traffic helper could not do its job.
     #[error("traffic: {0}")]
     Traffic(String),

@@ -3,6 +3,7 @@
 //!
 //! * [`lab`]: `up`, `down`, `list`, `exec`
 //! * [`demo`]: shows what a policy lets through, refuses, and costs
+//! * [`blind`]: sends the pod's traffic through an engine that loses what the kernel knew of it
 //! * [`mod@bench`]: measures with and without policy, as ratios
 //! * [`traffic`]: the load generators, run inside the namespaces as hidden subcommands
 //!
@@ -12,6 +13,7 @@
 
 pub mod agent;
 pub mod bench;
+pub mod blind;
 pub mod content;
 pub mod demo;
 pub mod error;

@@ -39,7 +39,7 @@ const SYSCTL_ALL: [&str; 5] = [
 ];
 
 /// Settings of the ends: tens of thousands of connections per second on one pair of addresses.
-const SYSCTL_ENDS: [&str; 5] = [
+pub(crate) const SYSCTL_ENDS: [&str; 5] = [
     "net.ipv4.ip_local_port_range=1024 65535",
     "net.ipv4.tcp_tw_reuse=1",
     "net.core.somaxconn=16384",
@@ -48,7 +48,7 @@ const SYSCTL_ENDS: [&str; 5] = [
 ];
 
 /// Settings of the ends that older kernels do not have.
-const SYSCTL_ENDS_OPTIONAL: [&str; 1] = [
+pub(crate) const SYSCTL_ENDS_OPTIONAL: [&str; 1] = [
     // Milliseconds before a port in TIME-WAIT is used again; the default of 1000 runs dry.
     "net.ipv4.tcp_tw_reuse_delay=1",
 ];
@@ -76,12 +76,7 @@ pub fn create(names: &Names, mtu: Mtu, outside: Outside) -> Result<()> {
     addresses(names)?;
     for ns in [&names.pod, &names.out] {
         sysctl(ns, &SYSCTL_ENDS)?;
-        for setting in SYSCTL_ENDS_OPTIONAL {
-            let _ = Cmd::new("sysctl")
-                .args(["-qw", setting])
-                .in_netns(ns)
-                .output()?;
-        }
+        sysctl_if_known(ns, &SYSCTL_ENDS_OPTIONAL)?;
     }
     masquerade(names)?;
     sysctl(&names.node, &SYSCTL_NODE)?;
@@ -104,17 +99,28 @@ pub fn remove(names: &Names) -> Vec<String> {
         .collect()
 }
 
-fn ip(ns: &str, line: &str) -> Result<()> {
+/// One `ip` command in a namespace.
+pub(crate) fn ip(ns: &str, line: &str) -> Result<()> {
     Cmd::line(&format!("ip -n {ns} {line}")).run().map(drop)
 }
 
-fn sysctl(ns: &str, settings: &[&str]) -> Result<()> {
+/// Settings of a namespace.
+pub(crate) fn sysctl(ns: &str, settings: &[&str]) -> Result<()> {
     Cmd::new("sysctl")
         .arg("-qw")
         .args(settings)
         .in_netns(ns)
         .run()
         .map(drop)
+}
+
+/// Settings of a namespace that not every kernel has.
+pub(crate) fn sysctl_if_known(ns: &str, settings: &[&str]) -> Result<()> {
+    for setting in settings {
+        let cmd = Cmd::new("sysctl").args(["-qw", setting]);
+        cmd.in_netns(ns).output()?;
+    }
+    Ok(())
 }
 
 fn links(names: &Names, mtu: Mtu) -> Result<()> {
@@ -194,7 +200,14 @@ fn routes(names: &Names) -> Result<()> {
     )
 }
 
-fn connected(ns: &str, dev: &str, v4: &str, own: std::net::Ipv4Addr, v6: &str) -> Result<()> {
+/// The routes to a device's own networks, with the lab's congestion control.
+pub(crate) fn connected(
+    ns: &str,
+    dev: &str,
+    v4: &str,
+    own: std::net::Ipv4Addr,
+    v6: &str,
+) -> Result<()> {
     let cc = format!("congctl {CONGESTION_CONTROL}");
     ip(
         ns,

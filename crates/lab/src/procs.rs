@@ -31,6 +31,8 @@ pub struct Identity {
 pub struct Stat {
     /// State letter; `Z` has ended and waits to be reaped.
     pub state: u8,
+    /// Process id of its parent.
+    pub parent: i32,
     /// User plus system time of all threads, in clock ticks.
     pub cpu_ticks: u64,
     /// Start time in clock ticks after boot.
@@ -44,7 +46,7 @@ impl Stat {
     }
 
     /// Parses its text. The program name, in parentheses, may hold anything, so fields are counted
-    /// from the last parenthesis (proc_pid_stat(5): state is 3, utime 14, stime 15, starttime 22).
+    /// from the last parenthesis (proc_pid_stat(5): state is 3, ppid 4, utime 14, stime 15, starttime 22).
     pub fn parse(text: &str) -> Option<Stat> {
         let fields: Vec<&str> = text
             .get(text.rfind(')')? + 1..)?
@@ -53,6 +55,7 @@ impl Stat {
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
         Some(Stat {
             state: *fields.first()?.as_bytes().first()?,
+            parent: i32::try_from(number(4)?).ok()?,
             cpu_ticks: number(14)?.checked_add(number(15)?)?,
             started: number(22)?,
         })
@@ -143,6 +146,16 @@ pub fn all_recorded(dir: &Path) -> Vec<(String, Identity)> {
     all
 }
 
+/// User plus system time of a process and of its children that run, in seconds.
+pub fn family_cpu_seconds(pid: i32) -> f64 {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|id| Stat::of(id).map(|stat| (id, stat)))
+        .filter(|(id, stat)| *id == pid || stat.parent == pid)
+        .map(|(_, stat)| stat.cpu_seconds())
+        .sum()
+}
+
 /// The processes whose network namespace is one of these files': whatever was started inside a lab
 /// and not recorded, such as a helper whose parent was killed, or a shell.
 pub fn inside(netns_files: &[PathBuf]) -> Vec<Identity> {
@@ -175,6 +188,7 @@ mod tests {
                 stat,
                 Stat {
                     state: b'S',
+                    parent: 1,
                     cpu_ticks: 300,
                     started: 777
                 },
@@ -209,6 +223,25 @@ mod tests {
         assert_eq!(all_recorded(dir.path()), [("self".to_owned(), id)]);
         forget(dir.path(), "self");
         assert_eq!(recorded(dir.path(), "self"), None);
+    }
+
+    #[test]
+    fn a_family_has_used_what_its_children_have() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "while :; do :; done"])
+            .spawn()
+            .unwrap();
+        let pid = |process: u32| i32::try_from(process).unwrap();
+        let used = || Stat::of(pid(child.id())).map_or(0.0, |stat| stat.cpu_seconds());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while used() < 0.2 && Instant::now() < deadline {
+            std::thread::sleep(POLL);
+        }
+        let of_child = used();
+        let of_family = family_cpu_seconds(pid(std::process::id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(of_child >= 0.2 && of_family >= of_child, "{of_family}");
     }
 
     #[test]

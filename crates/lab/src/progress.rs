@@ -50,6 +50,17 @@ impl Progress {
         }
     }
 
+    /// Tells something that stays, on standard error, above the spinner.
+    pub fn note(&self, text: &str) {
+        let print = || {
+            let _ = writeln!(std::io::stderr(), "{text}");
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
     /// Prints a result on standard output, above the spinner.
     pub fn print(&self, text: &str) {
         let print = || {

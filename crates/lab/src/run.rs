@@ -360,6 +360,7 @@ fn package_hint(program: &str) -> &'static str {
         "nft" => "on Debian: apt-get install nftables",
         "ethtool" => "on Debian: apt-get install ethtool",
         "nginx" => "on Debian: apt-get install nginx-light",
+        "haproxy" => "on Debian: apt-get install haproxy",
         "wrk" => "on Debian: apt-get install wrk",
         "curl" => "on Debian: apt-get install curl",
         "openssl" => "on Debian: apt-get install openssl",

@@ -118,6 +118,26 @@ pub fn checksum_errors(snmp: &str) -> Result<u64> {
     })
 }
 
+/// One counter of `/proc/net/snmp`, e.g. `Tcp` and `RetransSegs`.
+///
+/// # Errors
+/// It is not there.
+pub fn snmp_counter(snmp: &str, protocol: &str, name: &str) -> Result<u64> {
+    let mut lines = snmp
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(of, _)| *of == protocol)
+        .map(|(_, words)| words.split_whitespace());
+    let mut value = || {
+        let position = lines.next()?.position(|word| word == name)?;
+        lines.next()?.nth(position)?.parse().ok()
+    };
+    value().ok_or_else(|| LabError::Parse {
+        what: "/proc/net/snmp",
+        text: shorten(snmp, 200),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,5 +214,15 @@ Transfer/sec:      9.88MB
             Ip6InReceives 44\nUdp6InCsumErrors 4\nIcmp6InCsumErrors 5\n";
         assert_eq!(checksum_errors(snmp).unwrap(), 15);
         assert!(checksum_errors("Udp: InCsumErrors\nUdp: 0\n").is_err());
+    }
+
+    #[test]
+    fn reads_one_counter() {
+        let snmp = "Tcp: RtoMin RetransSegs InErrs\nTcp: 200 17 2\nUdp: InErrs\nUdp: 5\n";
+        assert_eq!(snmp_counter(snmp, "Tcp", "RetransSegs").unwrap(), 17);
+        assert_eq!(snmp_counter(snmp, "Udp", "InErrs").unwrap(), 5);
+        for (protocol, name) in [("Tcp", "NoSuch"), ("Ip", "InErrs")] {
+            assert!(snmp_counter(snmp, protocol, name).is_err(), "{name}");
+        }
     }
 }

@@ -5,6 +5,9 @@
 
 mod args;
 mod bulk;
+mod capture;
+mod copier;
+mod detour;
 mod http;
 mod probe;
 mod sink;
@@ -17,13 +20,15 @@ use serde::Serialize;
 
 pub use args::Args;
 pub use bulk::{BulkResult, HashResult};
+pub use capture::CaptureResult;
+pub use copier::{CopierCounters, ROOM_BEYOND_MTU};
 pub use probe::{Ending, HelloResult, RawRequest, RawResult};
 
 use crate::error::{LabError, Result};
 use crate::run::shorten;
 
 /// What the subcommands are, for the error message.
-const USAGE: &str = "traffic: use sink, download, upload, hash-download, hash-upload, raw or hello";
+const USAGE: &str = "traffic: use sink, download, upload, hash-download, hash-upload, raw, hello, copier, detour or capture";
 
 /// Runs one traffic subcommand; `args` starts with its name.
 pub fn main(args: &[OsString]) -> ExitCode {
@@ -49,6 +54,9 @@ fn dispatch(args: &[OsString]) -> Result<()> {
         "hash-upload" => print(&bulk::hash_upload(&args)?),
         "raw" => print(&probe::raw(&args)?),
         "hello" => print(&probe::hello(&args)?),
+        "copier" => copier::run(&args),
+        "detour" => detour::run(&args),
+        "capture" => capture::run(&args),
         _ => Err(LabError::Usage(USAGE.into())),
     }
 }

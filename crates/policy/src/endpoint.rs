@@ -16,6 +16,7 @@ pub struct EndpointPolicy {
     name: String,
     interface: String,
     addresses: Vec<IpAddr>,
+    only_own_addresses: bool,
     egress: Arc<Chain>,
     ingress: Arc<Chain>,
     /// Names of all policies there are.
@@ -38,6 +39,7 @@ impl EndpointPolicy {
                 .map(|i| i.value.clone())
                 .unwrap_or_default(),
             addresses: pod.addresses.iter().map(|address| address.value).collect(),
+            only_own_addresses: pod.only_own_addresses,
             egress,
             ingress,
             policies,
@@ -59,10 +61,16 @@ impl EndpointPolicy {
         &self.addresses
     }
 
-    /// Whether any policy, also one under audit, selects the endpoint in this direction. If not,
-    /// every flow is allowed and there is nothing to report.
+    /// Whether the endpoint may send from this address.
+    pub fn may_send_from(&self, address: &IpAddr) -> bool {
+        !self.only_own_addresses || self.addresses.contains(address)
+    }
+
+    /// Whether any policy, also one under audit, selects the endpoint in this direction, or what it
+    /// sends has to be looked at for its addresses. If not, every flow is allowed and there is nothing
+    /// to report.
     pub fn governs(&self, side: Side) -> bool {
-        self.chain(side).governs()
+        self.chain(side).governs() || (side == Side::Egress && self.only_own_addresses)
     }
 
     /// Judges a flow on its first packet, with no name known for the remote address. Policies under

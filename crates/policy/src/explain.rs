@@ -13,6 +13,7 @@ use crate::query::{Action, Audited, DenyHow, FlowVerdict, L7Query, L7Verdict, Ru
 use crate::ruleset::{
     HTTP_DENIED, HTTP_UPGRADE, QUIC, RuleSet, TLS_ALPN, TLS_DENIED, TLS_ECH, TLS_VERSION,
 };
+use crate::unsaid::{self, Missing};
 
 /// A decision and the way to it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -81,6 +82,9 @@ pub struct Outcome {
     pub how: Option<DenyHow>,
     /// Index of the item of `l7Protocols` that allowed it.
     pub item: Option<usize>,
+    /// What was not said and would have to be, if it cannot be told.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
     /// One sentence for people.
     pub detail: String,
 }
@@ -283,6 +287,7 @@ fn outcome(verdict: &FlowVerdict, l7: Option<&L7Query<'_>>) -> Outcome {
             reason: denial.reason,
             how: Some(denial.how),
             item: None,
+            missing: Vec::new(),
             detail: match denial.detail {
                 "" => "a rule forbids it".to_owned(),
                 detail => detail.to_owned(),
@@ -305,6 +310,7 @@ fn allowed(
         reason,
         how: None,
         item,
+        missing: Vec::new(),
         detail: detail.to_owned(),
     }
 }
@@ -322,26 +328,25 @@ fn why_not(reason: &'static str) -> &'static str {
 }
 
 fn l7_outcome(set: &RuleSet, l7: Option<&L7Query<'_>>) -> Outcome {
-    let judged = match l7 {
-        None => None,
-        Some(L7Query::Http(facts)) => Some(set.judge_http_naive(facts)),
-        Some(L7Query::Tls(facts)) => Some(set.judge_tls_naive(facts)),
-    };
     let rule = set.rule();
-    let (verdict, reason, how, detail) = match judged {
-        Some(L7Verdict::Allow { item }) => {
+    let (verdict, reason, how, detail, missing) = match unsaid::judge(set, l7) {
+        Ok(L7Verdict::Allow { item }) => {
             let detail = format!("item {item} of the rule's l7Protocols allows it");
             return allowed(Some(rule), "rule", Some(item), &detail);
         }
-        Some(L7Verdict::Deny { reason }) => {
-            let detail = why_not(reason);
-            (Verdict::Denied, reason, Some(DenyHow::Reject), detail)
+        Ok(L7Verdict::Deny { reason }) => {
+            let how = Some(DenyHow::Reject);
+            (Verdict::Denied, reason, how, why_not(reason), Vec::new())
         }
-        None => (
+        Err(missing) => (
             Verdict::Undecided,
             "l7-undecided",
             None,
-            "the rule's l7Protocols decide on the content",
+            match l7 {
+                None => "the rule's l7Protocols decide on the content",
+                Some(_) => "the rule's l7Protocols decide, and look at what was not given",
+            },
+            missing,
         ),
     };
     Outcome {
@@ -351,6 +356,7 @@ fn l7_outcome(set: &RuleSet, l7: Option<&L7Query<'_>>) -> Outcome {
         reason,
         how,
         item: None,
+        missing,
         detail: detail.to_owned(),
     }
 }

@@ -36,6 +36,7 @@ mod query;
 mod ruleset;
 mod schema;
 mod set;
+mod unsaid;
 mod yaml;
 
 pub use compile::{CompileOptions, SourceFile, compile};
@@ -43,12 +44,13 @@ pub use diagnostic::Diagnostic;
 pub use endpoint::EndpointPolicy;
 pub use explain::{Explanation, Outcome, Step, Verdict};
 pub use query::{
-    Action, Audited, Decision, Denial, DenyHow, FlowQuery, FlowVerdict, HttpFacts, L7Query,
-    L7Verdict, RuleRef, TlsFacts,
+    Action, Audited, Decision, Denial, DenyHow, FlowQuery, FlowVerdict, HttpFacts, HttpUnsaid,
+    L7Query, L7Verdict, RuleRef, TlsFacts, TlsUnsaid,
 };
 pub use ruleset::RuleSet;
 pub use schema::json_schema;
 pub use set::{Enforcement, PolicyInfo, PolicySet, Summary};
+pub use unsaid::Missing;
 
 /// Who opened a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

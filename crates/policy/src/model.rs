@@ -69,6 +69,8 @@ pub(crate) struct Pod {
     pub(crate) unselectable: bool,
     /// The governed interface, if the pod is an endpoint.
     pub(crate) interface: Option<Located<String>>,
+    /// An endpoint that may send from its own addresses only.
+    pub(crate) only_own_addresses: bool,
 }
 
 /// A container's port that policies can name.

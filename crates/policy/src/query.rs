@@ -234,10 +234,41 @@ pub struct TlsFacts<'a> {
 /// L7 facts to explain a decision with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum L7Query<'a> {
-    /// A request.
-    Http(HttpFacts<'a>),
-    /// A ClientHello.
-    Tls(TlsFacts<'a>),
+    /// A request, and what of it was not said.
+    Http(HttpFacts<'a>, HttpUnsaid<'a>),
+    /// A ClientHello, and what of it was not said.
+    Tls(TlsFacts<'a>, TlsUnsaid),
+}
+
+/// What was not said of a request. The default: everything was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HttpUnsaid<'a> {
+    /// The host is not known.
+    pub host: bool,
+    /// `Some`: the request may have header fields that the facts do not name, but none of these
+    /// (in any case).
+    pub headers_but: Option<&'a [String]>,
+}
+
+impl HttpUnsaid<'_> {
+    /// Whether it is not known if, and with which values, the request has a header field.
+    pub(crate) fn header(&self, name: &str, facts: &HttpFacts<'_>) -> bool {
+        let is = |other: &str| other.eq_ignore_ascii_case(name);
+        self.headers_but.is_some_and(|absent| {
+            !absent.iter().any(|other| is(other)) && !facts.headers.iter().any(|(n, _)| is(n))
+        })
+    }
+}
+
+/// What was not said of a ClientHello. The default: everything was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsUnsaid {
+    /// Whether it names a server, and which.
+    pub sni: bool,
+    /// Which protocols it offers.
+    pub alpn: bool,
+    /// Which versions it offers.
+    pub version: bool,
 }
 
 /// What a rule set says to a request or a ClientHello.

@@ -85,6 +85,10 @@ impl RuleSet {
         }
     }
 
+    pub(crate) fn items(&self) -> &[L7Item] {
+        &self.items
+    }
+
     /// The rule that the items belong to.
     pub fn rule(&self) -> &RuleRef {
         &self.rule

@@ -509,6 +509,8 @@ struct EndpointSpec {
     interface: String,
     #[schemars(length(min = 1))]
     addresses: Vec<String>,
+    /// Drop what the endpoint sends from any other address.
+    only_own_addresses: Option<bool>,
     ports: Option<Vec<EndpointPort>>,
     /// `default` if absent.
     service_account: Option<String>,

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{acnp, describe_decision, endpoint, flow, k8s, load, more_than_antrea, named};
-use tollgate_policy::{Enforcement, HttpFacts, L7Query, PolicySet, Side, Verdict};
+use tollgate_policy::{Enforcement, HttpFacts, HttpUnsaid, L7Query, PolicySet, Side, Verdict};
 
 /// Pairs of a flow and what is decided, with what the audit says behind ` | `.
 fn expect(set: &PolicySet, flows: &[(&str, &str)]) {
@@ -117,7 +117,7 @@ fn explanations_and_lists_say_so() {
             path,
             ..HttpFacts::default()
         };
-        endpoint.explain(&query, Some(&L7Query::Http(facts)))
+        endpoint.explain(&query, Some(&L7Query::Http(facts, HttpUnsaid::default())))
     };
     let refused = explain("/b");
     assert_eq!(refused.outcome.verdict, Verdict::Allowed);

@@ -1,6 +1,6 @@
 //! What the kernel program does with a packet, done in user space: for data paths whose packets all
 //! come up, such as a port of a switch. The engine cannot tell the difference; `bpf/tollgate.bpf.c` is
-//! the original, and `tests/` holds the two against each other.
+//! the original, and `crates/datapath/tests/twin.rs` holds the two against each other.
 //!
 //! No I/O and no clock; one [`FlowCache`] belongs to one worker, like the engine that fills it.
 #![forbid(unsafe_code)]
@@ -110,6 +110,40 @@ impl FlowCache {
         self.flows.remove(key);
     }
 
+    /// Notes the end of a flow that goes on somewhere else, where nothing of it is seen any more. False:
+    /// there is no such flow.
+    pub fn end(&mut self, key: &FlowKey) -> bool {
+        let Some(cached) = self.flows.get_mut(key) else {
+            return false;
+        };
+        cached.progress.outbound.rst = true;
+        cached.closed = true;
+        true
+    }
+
+    /// Takes a flow over from another cache, with what was noted of it.
+    ///
+    /// # Errors
+    /// There is no room for another flow.
+    pub fn restore(
+        &mut self,
+        key: &FlowKey,
+        entry: &CacheEntry,
+        progress: &Progress,
+    ) -> Result<(), CacheFull> {
+        self.put(key, entry)?;
+        if let Some(cached) = self.flows.get_mut(key) {
+            cached.progress = *progress;
+        }
+        Ok(())
+    }
+
+    /// Every flow, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (FlowKey, CacheEntry, Progress)> + '_ {
+        let flows = self.flows.iter();
+        flows.map(|(key, cached)| (*key, cached.entry, cached.progress))
+    }
+
     /// Flows in the cache.
     pub fn len(&self) -> usize {
         self.flows.len()
@@ -128,6 +162,10 @@ impl FlowCache {
 
     /// What happens to a packet, which is noted if it passes.
     pub fn fate(&mut self, now: Duration, packet: &Packet<'_>) -> Fate {
+        // The engine remembers which fragments follow an allowed first one.
+        if matches!(packet.layout.l4, L4::Fragment(_)) {
+            return Fate::Divert;
+        }
         let segment = Segment::of(packet);
         // It may open a new flow under an old key.
         if segment.is_some_and(|segment| segment.flags.is_syn()) {
@@ -275,5 +313,55 @@ fn later(seen: Option<u32>, value: u32) -> u32 {
     match seen {
         Some(seen) if value.wrapping_sub(seen).cast_signed() <= 0 => seen,
         _ => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail so")]
+
+    use tollgate_wire::packet::{self, PROTOCOL_ICMP};
+    use tollgate_wire::tag::EndpointId;
+
+    use super::*;
+
+    /// An echo request with a tag, as a whole or as a first fragment.
+    fn echo(more_fragments: bool) -> Vec<u8> {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x81, 0, 0, 2, 0x08, 0];
+        let flags = if more_fragments { 0x20 } else { 0 };
+        frame.extend([0x45, 0, 0, 36, 0, 1, flags, 0, 64, PROTOCOL_ICMP, 0, 0]);
+        frame.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+        frame.extend([8, 0, 0, 0, 0, 7, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        frame
+    }
+
+    fn fate_of(frame: &[u8]) -> Fate {
+        let packet::Packet::Ip(layout) = packet::parse(frame).unwrap() else {
+            unreachable!("it is an IP packet");
+        };
+        let tag = Tag {
+            endpoint: EndpointId::new(1).unwrap(),
+            direction: Direction::Outbound,
+        };
+        let packet = Packet {
+            tag,
+            layout: &layout,
+            ethernet: frame,
+            gso_size: 0,
+        };
+        let mut cache = FlowCache::new(1);
+        let entry = CacheEntry {
+            outbound: Steer::Pass,
+            inbound: Steer::Pass,
+        };
+        cache.put(&FlowKey::of(tag, &layout), &entry).unwrap();
+        cache.fate(Duration::ZERO, &packet)
+    }
+
+    /// Those behind it have no ports: who lets the first one pass must remember it for them.
+    #[test]
+    fn fragments_go_to_the_engine_whatever_is_decided() {
+        assert_eq!(fate_of(&echo(false)), Fate::Pass { decided: true });
+        assert_eq!(fate_of(&echo(true)), Fate::Divert);
     }
 }

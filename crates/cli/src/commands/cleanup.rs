@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use tollgate_agent::config::{DEFAULT_PIN_DIR, DEFAULT_RUN_DIR, DEFAULT_TAP, socket_path};
-use tollgate_agent::{memory, name_memory};
+use tollgate_agent::{memory, name_memory, ovs};
 use tollgate_datapath::bpf;
 
 use crate::exit::{Code, Failure, Outcome};
@@ -34,9 +34,12 @@ pub fn run(args: &Args) -> Outcome {
         );
         return Err(Failure::new(Code::Failed, message).hint("stop it first"));
     }
-    let removed = bpf::cleanup(&args.pin_dir, &args.tap).map_err(|error| {
-        Failure::new(Code::Failed, error).hint("removing programs needs root: run this with sudo")
+    let mut removed = ovs::cleanup(&args.run_dir).map_err(|error| {
+        Failure::new(Code::Failed, error).hint("is the switch running, and are you root?")
     })?;
+    removed.extend(bpf::cleanup(&args.pin_dir, &args.tap).map_err(|error| {
+        Failure::new(Code::Failed, error).hint("removing programs needs root: run this with sudo")
+    })?);
     for name in ["agent.lock", memory::FILE, name_memory::FILE] {
         // What is not there needs no removing.
         let _ = std::fs::remove_file(args.run_dir.join(name));

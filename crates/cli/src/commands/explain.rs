@@ -1,5 +1,7 @@
 //! `tollgate policy explain`
 
+mod carried;
+
 use std::fmt::Write as _;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -8,22 +10,24 @@ use std::sync::Arc;
 
 use tollgate_agent::config::DEFAULT_POLICY_DIR;
 use tollgate_agent::sources::{self, LoadError};
-use tollgate_l7::{HttpEvent, Request, RequestReader};
-use tollgate_policy::{
-    EndpointPolicy, Explanation, FlowQuery, HttpFacts, L7Query, PolicySet, Side, TlsFacts, Verdict,
-};
+use tollgate_policy::{EndpointPolicy, Explanation, FlowQuery, Missing, PolicySet, Side, Verdict};
+
+use self::carried::{Carried, Refusal};
 
 use crate::commands::lint::unreadable;
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::{Format, Style, json, printable};
 
 /// Say which rule decides a flow or a request, and why. Needs no agent: the policy files are read
-/// here. Exit code 0: allowed; 1: denied; 5: it depends on what the flow carries (give --http or
-/// --sni).
+/// here. Exit code 0: allowed; 1: denied; 5: it depends on something that was not given, which is
+/// then named.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     tollgate policy explain --endpoint shop/web-0 --to 203.0.113.7:80 --http 'GET api.example.com/v1'\n  \
-    tollgate policy explain --endpoint shop/web-0 --to '[2001:db8::7]:443' --sni www.example.com\n  \
+    tollgate policy explain --endpoint shop/web-0 --to 203.0.113.7:80 --http 'GET api.example.com/v1' -H 'X-Team: red'\n  \
+    tollgate policy explain --endpoint shop/web-0 --to 203.0.113.7:50051 --grpc shop.v1.Catalog/GetItem\n  \
+    tollgate policy explain --endpoint shop/web-0 --to '[2001:db8::7]:443' --sni www.example.com --alpn h2\n  \
+    tollgate policy explain --endpoint shop/web-0 --to 203.0.113.7:443 --quic --sni www.example.com\n  \
     tollgate policy explain --endpoint shop/web-0 --from 10.0.3.4 --to 8080")]
 pub struct Args {
     /// Directory of policy files, or a single file
@@ -41,15 +45,11 @@ pub struct Args {
     /// For a flow towards the endpoint: who opens it, address or address:port
     #[arg(long, value_name = "ADDR")]
     from: Option<String>,
-    /// tcp, udp, sctp, icmp, icmpv6 or a protocol number
-    #[arg(long, value_name = "NAME", default_value = "tcp")]
-    protocol: String,
-    /// The request: 'METHOD host/path'
-    #[arg(long, value_name = "REQUEST", conflicts_with = "sni")]
-    http: Option<String>,
-    /// The server name of a TLS ClientHello; empty: none is sent
+    /// tcp, udp, sctp, icmp, icmpv6 or a protocol number [default: tcp; udp with --quic]
     #[arg(long, value_name = "NAME")]
-    sni: Option<String>,
+    protocol: Option<String>,
+    #[command(flatten)]
+    carried: carried::CarriedArgs,
     /// Source port of the flow; any ephemeral port unless given
     #[arg(long, value_name = "PORT")]
     source_port: Option<u16>,
@@ -67,6 +67,10 @@ pub struct Args {
     output: Format,
 }
 
+/// IP protocol numbers of what carries L7.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
 /// First port of the range that IANA leaves to clients.
 const EPHEMERAL: u16 = 49_152;
 
@@ -76,14 +80,11 @@ pub fn run(args: &Args, style: Style) -> Outcome {
     let loaded = sources::compile_files(&files, &args.node_address).map_err(faulty)?;
     let endpoint = find(&loaded.set, &args.endpoint)?;
     let query = flow_query(args, endpoint.addresses())?;
-    let request = match &args.http {
-        None => None,
-        Some(text) => match read_request(text)? {
-            Ok(request) => Some(request),
-            Err(refusal) => return show_refused(args, endpoint, &query, refusal, style),
-        },
-    };
-    let l7 = l7_query(request.as_ref(), args.sni.as_deref());
+    let carried = args.carried.carried(query.protocol == UDP)?;
+    if let Carried::Refused(refusal) = &carried {
+        return show_refused(args, endpoint, &query, refusal, style);
+    }
+    let l7 = carried.query();
     let explanation = endpoint.explain_named(&query, &names(args), l7.as_ref());
     show(args, &explanation, style)
 }
@@ -119,7 +120,7 @@ fn find<'a>(set: &'a PolicySet, name: &str) -> Result<&'a EndpointPolicy, Failur
 }
 
 fn flow_query(args: &Args, addresses: &[IpAddr]) -> Result<FlowQuery, Failure> {
-    let (protocol, has_ports) = protocol(&args.protocol)?;
+    let (protocol, has_ports) = flow_protocol(args)?;
     let source_port = if has_ports {
         args.source_port.unwrap_or(EPHEMERAL)
     } else {
@@ -163,11 +164,30 @@ fn flow_query(args: &Args, addresses: &[IpAddr]) -> Result<FlowQuery, Failure> {
     })
 }
 
+/// The protocol that was named, or that what the flow carries goes over.
+fn flow_protocol(args: &Args) -> Result<(u8, bool), Failure> {
+    let default = if args.carried.quic { "udp" } else { "tcp" };
+    let name = args.protocol.as_deref().unwrap_or(default);
+    let (number, has_ports) = protocol(name)?;
+    if args.carried.quic && number != UDP {
+        return Err(Failure::usage(format!(
+            "--quic is UDP, not --protocol {name}"
+        )));
+    }
+    if args.carried.needs_tcp() && number != TCP {
+        return Err(Failure::usage(format!(
+            "requests are read on TCP alone, not on --protocol {name}"
+        ))
+        .hint("in QUIC they are encrypted: ask with --quic --sni NAME"));
+    }
+    Ok((number, has_ports))
+}
+
 /// The number, and whether there are ports.
 fn protocol(name: &str) -> Result<(u8, bool), Failure> {
     Ok(match name.to_ascii_lowercase().as_str() {
-        "tcp" | "http" | "tls" | "6" => (6, true),
-        "udp" | "17" => (17, true),
+        "tcp" | "http" | "tls" | "6" => (TCP, true),
+        "udp" | "quic" | "17" => (UDP, true),
         "sctp" | "132" => (132, true),
         "icmp" => (1, false),
         "icmpv6" => (58, false),
@@ -191,7 +211,7 @@ fn destination(text: &str, has_ports: bool) -> Result<SocketAddr, Failure> {
             .hint("such as 203.0.113.7:443 or [2001:db8::7]:443")),
         Err(_) => Err(Failure::usage(format!("--to {text}: not an address and port")).hint(
             "such as 203.0.113.7:443; names are not resolved: policies see addresses, and names \
-             only in --http and --sni",
+             only in --http, --grpc and --sni",
         )),
     }
 }
@@ -245,62 +265,6 @@ fn icmp(text: Option<&str>, protocol: u8) -> Result<Option<(u8, u8)>, Failure> {
     }
 }
 
-/// Why a request is refused whatever the policy says.
-struct Refusal {
-    reason: &'static str,
-    detail: &'static str,
-}
-
-/// Reads the request with the engine's own reader, so that the answer is the engine's.
-fn read_request(text: &str) -> Result<Result<Request, Refusal>, Failure> {
-    let bad = || {
-        Failure::usage(format!("--http {text:?}: not 'METHOD host/path'"))
-            .hint("such as 'GET api.example.com/v1/items?page=2'")
-    };
-    let (method, rest) = text.trim().split_once(' ').ok_or_else(bad)?;
-    let rest = rest.trim();
-    let rest = rest.strip_prefix("http://").unwrap_or(rest);
-    let cut = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (host, path) = rest.split_at(cut);
-    let target = match (method, path) {
-        ("CONNECT", _) => host.to_owned(),
-        (_, "") => "/".to_owned(),
-        (_, path) if path.starts_with('?') => format!("/{path}"),
-        (_, path) => path.to_owned(),
-    };
-    // A blank or line break in it would make another request than the one that was meant.
-    if method.is_empty() || text.contains(['\r', '\n']) || target.contains(' ') {
-        return Err(bad());
-    }
-    let head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
-    match RequestReader::new().push(head.as_bytes()).event {
-        HttpEvent::Request(request) => Ok(Ok(request)),
-        HttpEvent::Refused(refusal) => Ok(Err(Refusal {
-            reason: refusal.reason,
-            detail: refusal.detail,
-        })),
-        HttpEvent::NeedMore | HttpEvent::BodyEnd => Err(bad()),
-    }
-}
-
-fn l7_query<'a>(request: Option<&'a Request>, sni: Option<&'a str>) -> Option<L7Query<'a>> {
-    match (request, sni) {
-        (Some(request), _) => Some(L7Query::Http(HttpFacts {
-            method: &request.method,
-            host: &request.host,
-            path: &request.path.normal,
-            query: request.query.as_deref(),
-            path_ambiguous: request.path.ambiguous.is_some(),
-            ..Default::default()
-        })),
-        (None, Some(sni)) => Some(L7Query::Tls(TlsFacts {
-            sni: (!sni.is_empty()).then_some(sni),
-            ..Default::default()
-        })),
-        (None, None) => None,
-    }
-}
-
 fn code(verdict: Verdict) -> Code {
     match verdict {
         Verdict::Allowed => Code::Ok,
@@ -323,13 +287,14 @@ fn show_refused(
     args: &Args,
     endpoint: &EndpointPolicy,
     query: &FlowQuery,
-    refusal: Refusal,
+    refusal: &Refusal,
     style: Style,
 ) -> Outcome {
     let mut explanation = endpoint.explain(query, None);
     if explanation.outcome.verdict == Verdict::Undecided {
         explanation.outcome.verdict = Verdict::Denied;
         explanation.outcome.reason = refusal.reason;
+        explanation.outcome.missing.clear();
         explanation.outcome.detail =
             format!("no policy can allow such a request: {}", refusal.detail);
     }
@@ -413,13 +378,34 @@ fn render(explanation: &Explanation, all: bool, style: Style) -> String {
             audit.verdict, audit.reason, audit.detail
         );
     }
-    if outcome.verdict == Verdict::Undecided {
-        let _ = writeln!(
-            text,
-            "give --http 'METHOD host/path' or --sni NAME to decide it"
-        );
+    if !outcome.missing.is_empty() {
+        let _ = writeln!(text, "give {}", what_to_give(&outcome.missing));
     }
     text
+}
+
+/// The options that would say what is missing: one of the first, or all of the others.
+fn what_to_give(missing: &[Missing]) -> String {
+    let options: Vec<_> = missing.iter().map(option).collect();
+    let any_of = |m: &Missing| matches!(m, Missing::Request | Missing::Hello);
+    match missing.iter().all(any_of) {
+        true => options.join(", or "),
+        false => options.join(" and "),
+    }
+}
+
+fn option(missing: &Missing) -> String {
+    match missing {
+        Missing::Request => "--http 'METHOD host/path' or --grpc SERVICE/METHOD".to_owned(),
+        Missing::Hello => "--sni NAME".to_owned(),
+        Missing::Host => "the host: --grpc HOST/SERVICE/METHOD".to_owned(),
+        Missing::Header(name) => {
+            format!("--header '{name}: value' ('{name}:' if there is none)")
+        }
+        Missing::ServerName => "--sni NAME ('' if there is none)".to_owned(),
+        Missing::Alpn => "--alpn PROTOCOL (for each; '' if there is none)".to_owned(),
+        Missing::TlsVersion => "--tls-version VERSION".to_owned(),
+    }
 }
 
 fn question(explanation: &Explanation) -> String {
@@ -440,43 +426,6 @@ fn question(explanation: &Explanation) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn requests_are_read_as_the_engine_reads_them() {
-        for (text, method, host, target) in [
-            ("GET a.example/x?y=1", "GET", "a.example", "/x?y=1"),
-            ("GET a.example", "GET", "a.example", "/"),
-            ("PUT http://A.example:8080/x", "PUT", "a.example", "/x"),
-            ("GET a.example?q", "GET", "a.example", "/?q"),
-            (
-                "CONNECT a.example:443",
-                "CONNECT",
-                "a.example",
-                "a.example:443",
-            ),
-        ] {
-            let Ok(Ok(request)) = read_request(text) else {
-                panic!("{text}")
-            };
-            let read = (
-                request.method.as_str(),
-                request.host.as_str(),
-                request.target.as_str(),
-            );
-            assert_eq!(read, (method, host, target), "{text}");
-        }
-        for text in ["", "GET", "a.example/x", "GET a/b c", "GET a/\r\nX: y"] {
-            assert_eq!(
-                read_request(text).err().map(|f| f.code()),
-                Some(Code::Usage),
-                "{text:?}"
-            );
-        }
-        let Ok(Err(refusal)) = read_request("GET a_\u{1}b/") else {
-            panic!("refused")
-        };
-        assert!(refusal.reason.starts_with("http-"), "{}", refusal.reason);
-    }
 
     #[test]
     fn protocols_and_icmp() {

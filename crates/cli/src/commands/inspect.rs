@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tollgate_agent::record::{Names, Record, RecordKind, Recorder, Stamped};
+use tollgate_agent::record::{Names, Record, RecordKind, Recorder, Stamped, What, rfc3339};
 use tollgate_agent::sources;
 use tollgate_engine::FlowSummary;
 use tollgate_engine::event::{Event, EventKind, VerdictWord};
@@ -17,6 +17,8 @@ use tollgate_engine::key::FlowKey;
 use tollgate_inspect::capture::{CaptureError, Reader};
 use tollgate_inspect::write::PcapngWriter;
 use tollgate_inspect::{Replay, Report, Setup, Sink};
+use tollgate_l7::dns::Answer;
+use tollgate_l7::refusal::{QUIC_FIXED_BIT, QUIC_MALFORMED, QUIC_UNKNOWN_VERSION, Refusal};
 use tollgate_wire::tag::EndpointId;
 
 use crate::commands::lint::unreadable;
@@ -154,6 +156,7 @@ struct Show {
     names: Names,
     rows: Vec<[String; 8]>,
     flows: Vec<Record>,
+    answers: Vec<[String; 5]>,
     writer: Option<PcapngWriter<BufWriter<File>>>,
     /// The first thing that went wrong.
     failure: Option<Failure>,
@@ -174,6 +177,17 @@ impl Sink for Show {
     fn event(&mut self, time: Duration, event: Event) {
         let shown = self.show(time, event, None);
         self.note(shown);
+    }
+
+    fn answer(&mut self, time: Duration, to: IpAddr, resolver: IpAddr, answer: Answer) {
+        let line = AnswerLine::new(time, to, resolver, answer, &self.recorder.node);
+        match self.format {
+            Format::Json => {
+                let shown = self.line(&line);
+                self.note(shown);
+            }
+            Format::Table => self.answers.push(line.row()),
+        }
     }
 
     fn frame(&mut self, time: Duration, ethernet: &[u8]) {
@@ -209,6 +223,7 @@ impl Show {
             names,
             rows: Vec::new(),
             flows: Vec::new(),
+            answers: Vec::new(),
             writer,
             failure: None,
         })
@@ -226,13 +241,13 @@ impl Show {
     }
 
     fn show(&mut self, time: Duration, event: Event, reason: Option<&str>) -> Result<(), Failure> {
+        let flow = event.flow_id.to_string();
         let stamped = Stamped {
             time: timestamp(time),
-            worker: 0,
-            event,
+            what: What::Flow { worker: 0, event },
         };
         let mut record = self.recorder.record(&stamped, &self.names);
-        record.flow = Some(stamped.event.flow_id.to_string());
+        record.flow = Some(flow);
         if let Some(reason) = reason {
             record.reason = Some(reason.to_owned());
         }
@@ -251,11 +266,15 @@ impl Show {
     }
 
     fn json(&self, record: Record) -> Result<(), Failure> {
-        let out = &mut std::io::stdout().lock();
         match self.judged {
-            true => serde_json::to_writer(&mut *out, &record)?,
-            false => serde_json::to_writer(&mut *out, &read_line(record)?)?,
+            true => self.line(&record),
+            false => self.line(&read_line(record)?),
         }
+    }
+
+    fn line(&self, line: &impl Serialize) -> Result<(), Failure> {
+        let out = &mut std::io::stdout().lock();
+        serde_json::to_writer(&mut *out, line)?;
         Ok(writeln!(out)?)
     }
 
@@ -350,7 +369,12 @@ impl Show {
             "PACKETS",
         ];
         let rows = self.flows.iter().map(flow_row);
-        Ok(writeln!(out, "\n{}", table(header, rows))?)
+        writeln!(out, "\n{}", table(header, rows))?;
+        if self.answers.is_empty() {
+            return Ok(());
+        }
+        let header = ["TIME", "TOLD TO", "BY", "NAME", "ADDRESSES"];
+        Ok(writeln!(out, "\n{}", table(header, self.answers))?)
     }
 }
 
@@ -396,12 +420,72 @@ fn flow_row(record: &Record) -> [String; 8] {
     ]
 }
 
+/// Reasons why the first datagram of a flow cannot be read that mean that it is not QUIC, as far as
+/// can be told.
+const NOT_QUIC: [Refusal; 3] = [QUIC_FIXED_BIT, QUIC_UNKNOWN_VERSION, QUIC_MALFORMED];
+
 /// The word for what was read without a policy; nothing for what has nothing to be read.
 fn read_word(record: &Record) -> Option<&'static str> {
+    let is_reason = |not: &Refusal| record.reason.as_deref() == Some(not.reason);
     match (record.verdict?, &record.l7) {
+        (VerdictWord::Denied, None) if NOT_QUIC.iter().any(is_reason) => None,
         (VerdictWord::Denied, _) => Some(UNREAD),
         (_, Some(_)) => Some(READ),
         (_, None) => None,
+    }
+}
+
+/// A DNS answer: what an endpoint was told about a name.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AnswerLine {
+    time: String,
+    event: &'static str,
+    node: String,
+    told_to: IpAddr,
+    resolver: IpAddr,
+    name: String,
+    addresses: Vec<Told>,
+}
+
+/// An address of a name, and for how long it may be used.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told {
+    address: IpAddr,
+    ttl_seconds: u32,
+}
+
+impl AnswerLine {
+    fn new(time: Duration, to: IpAddr, resolver: IpAddr, answer: Answer, node: &str) -> Self {
+        let told = |(address, ttl_seconds)| Told {
+            address,
+            ttl_seconds,
+        };
+        Self {
+            time: rfc3339(timestamp(time)),
+            event: "answer",
+            node: node.to_owned(),
+            told_to: to,
+            resolver,
+            name: answer.question.name,
+            addresses: answer.addresses.into_iter().map(told).collect(),
+        }
+    }
+
+    fn row(self) -> [String; 5] {
+        let told = |told: &Told| format!("{} ({} s)", told.address, told.ttl_seconds);
+        let addresses: Vec<_> = self.addresses.iter().map(told).collect();
+        [
+            self.time,
+            self.told_to.to_string(),
+            self.resolver.to_string(),
+            printable(&self.name),
+            match addresses.is_empty() {
+                true => "-".to_owned(),
+                false => addresses.join(", "),
+            },
+        ]
     }
 }
 

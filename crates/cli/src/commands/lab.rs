@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
+mod scenario;
+
 use clap::Subcommand;
 use tollgate_lab::demo::{self, DemoOptions};
 use tollgate_lab::lab::{self, LabInfo, Outside, Place, UpOptions};
@@ -64,6 +66,8 @@ pub enum Command {
         #[arg(value_parser = at_least_one)]
         rounds: usize,
     },
+    /// Play a scenario in a lab of its own and show what was measured; cleans up after itself
+    Run(scenario::Args),
     /// Load generators and probes; the lab runs them in its namespaces
     #[command(hide = true)]
     Traffic {
@@ -154,6 +158,7 @@ pub fn run(args: Args) -> Outcome {
             };
             demo::run(&options).map_err(failure)?;
         }
+        Command::Run(args) => scenario::run(args)?,
         // Run before anything else is set up.
         Command::Traffic { .. } => {}
     }

@@ -79,6 +79,10 @@ fn render(status: &Status, style: Style) -> String {
         (Some(path), true) => path.clone(),
         (Some(path), false) => format!("{path} {}", style.bad("not writable")),
     };
+    let place = match &path.bridge {
+        Some(bridge) => format!("bridge {bridge}"),
+        None => format!("pins in {}", path.pin_dir),
+    };
     let mut lines = vec![
         format!(
             "Agent      {health}  version {}, process {}, node {}, since {}",
@@ -93,11 +97,19 @@ fn render(status: &Status, style: Style) -> String {
             or_dash(policy.loaded.as_ref())
         ),
         format!(
-            "Data path  tap {}, {} workers, {} flows, pins in {}{adopted}",
-            path.tap, path.workers, path.flows, path.pin_dir
+            "Data path  tap {}, {} workers, {} flows, {place}{adopted}",
+            path.tap, path.workers, path.flows
         ),
         format!("Events     log {log}, {} dropped", status.events.dropped),
     ];
+    if let Some(offloads) = &status.offloads {
+        lines.push(format!(
+            "Offloads   {} values as declared on {} interfaces, {} not",
+            offloads.held,
+            offloads.interfaces,
+            offloads.problems.len()
+        ));
+    }
     lines.extend(
         status
             .warnings

@@ -3,6 +3,7 @@
 Controls, which are allowed, go first and last: each server must have seen both, or the rows between
 them prove nothing."""
 
+import hello_rows
 import http_rows
 import raw
 import table
@@ -16,6 +17,7 @@ def controls(rows, wire, when):
     tcp_rows.controls(rows, wire, when)
     tls_rows.controls(rows, when)
     udp_rows.controls(rows, wire, when)
+    hello_rows.controls(rows, when)
     rows.wait()
 
 
@@ -28,6 +30,7 @@ def main():
     tcp_rows.add(rows, wire)
     tls_rows.add(rows)
     udp_rows.add(rows, wire)
+    hello_rows.attacks(rows)
     rows.wait()
     controls(rows, wire, "at last")
 

@@ -40,6 +40,10 @@ async function main() {
     assert.equal(await ask(http, { port: 8081, path: `/v2/${i}`, headers, agent }), 200);
   }
   agent.destroy();
+  // As clients of search engines do.
+  const query = JSON.stringify({ query: { match: { title: 'two words' } } });
+  const search = { port: 8082, path: '/v2/a', headers: { ...headers, 'Content-Length': query.length } };
+  assert.equal(await ask(http, search, query), 200);
   // Without a length the body goes out in chunks.
   const post = { port: 8082, path: '/up/a', method: 'POST', headers: { ...headers, 'Transfer-Encoding': 'chunked' } };
   assert.equal(await ask(http, post, 'x'.repeat(100000)), 200);

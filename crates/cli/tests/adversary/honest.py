@@ -13,6 +13,8 @@ import tempfile
 import time
 from functools import partial
 
+import hello_rows
+import library_rows
 import raw
 import table
 import tls_rows
@@ -22,6 +24,9 @@ from table import API, HTTP, OUTSIDE, dial, request
 # Longer than any answer takes, shorter than a stall that TCP's timers would end.
 SOON = 8.0
 GET = request("/v2/a")
+# As clients of search engines ask.
+QUERY = b'{"query":{"match":{"title":"two words"}}}'
+SEARCH = request("/v2/a", fields=["Content-Type: application/json", f"Content-Length: {len(QUERY)}"], body=QUERY)
 NGINX_TLS, NODE_TLS, OPENSSL, RETRY = 8444, 8446, 8445, 8448
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -109,6 +114,39 @@ def switch(ip, port):
     return "ok"
 
 
+def cut_everywhere(dport):
+    """A connection for each place where a head can be cut in two."""
+
+    def run(ip, port):
+        for at in range(1, len(GET)):
+            said = send(dport, GET[:at], GET[at:])(ip, port if at == 1 else 0)
+            if said != "ok":
+                return f"cut at {at}: {said}"
+        return "ok"
+
+    return run
+
+
+def probed(dport, before, between):
+    """An idle connection whose kernel sends keep-alive probes: before the first request, and later."""
+
+    def run(ip, port):
+        client = dial(ip, port, dport)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
+            client.setsockopt(socket.IPPROTO_TCP, option, 1)
+        for pause in (before, between):
+            time.sleep(pause)
+            client.sendall(GET)
+            said = answered(client)
+            if said != "ok":
+                return said
+        client.close()
+        return "ok"
+
+    return run
+
+
 def exit_with(word):
     raise OSError(word)
 
@@ -138,11 +176,18 @@ def socket_rows():
             f"HTTP/1.0, {name}": send(port, request("/v2/a", version="HTTP/1.0")),
             f"HTTP/1.0 with keep-alive, {name}": send(port, request("/v2/a", version="HTTP/1.0", fields=["Connection: keep-alive"])),
             f"HEAD, {name}": send(port, request("/v2/a", method="HEAD")),
+            f"GET with JSON in its body, {name}": send(port, SEARCH),
             f"100 fields, {name}": send(port, request("/v2/a", fields=[f"x-{i}: y" for i in range(90)])),
             f"empty values, {name}": send(port, request("/v2/a", fields=["Accept:", "X-Empty: "])),
             f"values of high bytes, {name}": send(port, request("/v2/a", fields=["X-Name: \xc3\xa4\xc3\xb6"])),
             f"blanks around values, {name}": send(port, request("/v2/a", fields=["X-Tab:\tvalue\t ", "X-None:value"])),
             f"encoded characters, {name}": send(port, request("/v2/a%20b/c%C3%A4?q=%2F..%2F&r=a+b;c#".rstrip("#"))),
+            f"cut in two at every byte, {name}": cut_everywhere(port),
+            f"keep-alive probes before the first request, {name}": probed(port, 2.5, 0),
+            f"query of 2000 bytes, {name}": send(port, request("/v2/a?q=" + "q" * 2000)),
+            f"query of 3000 bytes, {name}": send(port, request("/v2/a?q=" + "q" * 3000)),
+            f"cookie of 3000 bytes behind Host, {name}": send(port, request("/v2/a", fields=["Cookie: c=" + "c" * 3000])),
+            f"cookie of 3000 bytes before Host, {name}": send(port, request("/v2/a", host=None, fields=["Cookie: c=" + "c" * 3000, f"Host: {API}"])),
             f"long query, {name}": send(port, request("/v2/a?" + "q=1&" * 1500)),
             f"closed without data, {name}": nothing(port, False),
             f"reset without data, {name}": nothing(port, True),
@@ -150,6 +195,8 @@ def socket_rows():
     for name, port in (("nginx", nginx), ("node", node)):
         rows |= {
             f"chunked upload, {name}": send(port, chunked + body),
+            f"GET with JSON, then GET, {name}": send(port, SEARCH + GET, count=2),
+            f"GET with JSON in pieces, {name}": send(port, *[SEARCH[i : i + 11] for i in range(0, len(SEARCH), 11)], GET, count=2, pause=0.01),
             f"chunked upload in pieces, {name}": send(port, chunked, *[body[i : i + 977] for i in range(0, len(body), 977)]),
             f"chunked upload, cut in half, {name}": send(port, chunked + body[:half], body[half:], pause=0.1),
             f"chunked upload with trailer, {name}": send(port, chunked + b"3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n"),
@@ -162,6 +209,7 @@ def socket_rows():
             f"100-continue without waiting, {name}": upload(port, expect, b"u" * 300_000, False),
         }
     rows["WebSocket upgrade"] = switch
+    rows["keep-alive probes between requests"] = probed(nginx, 0, 2.5)
     rows["100-continue, python"] = upload(python, expect, b"u" * 300_000, True)
     return rows
 
@@ -363,6 +411,7 @@ def tls_client_rows():
         "hello byte by byte": lambda h: [bytes([b]) for b in h],
         "hello in records of 50": lambda h: [tls_rows.cut_records(h, *range(50, len(h) - 5, 50))],
         "hello in one-byte records": lambda h: [tls_rows.cut_records(h, *range(1, len(h) - 5))],
+        "hello of 2.3 kB": lambda h: [tls_rows.one(tls_rows.sni(API), last=tls_rows.extension(60000, b"\0" * (2300 - len(h))))],
         "hello of 15 KiB": lambda h: [tls_rows.one(tls_rows.sni(API), last=tls_rows.extension(60000, b"\0" * 15000))],
         "hello with the name last": lambda h: [tls_rows.one(last=tls_rows.sni(API))],
         "hello in upper case": lambda h: [tls_rows.one(tls_rows.sni(API.upper()))],
@@ -387,6 +436,8 @@ def main():
     rows.add("honest", "http.client over TLS", "nginx", python_client)
     for name, cutter in tls_client_rows().items():
         rows.add("honest", name, "openssl", hello_in(OPENSSL, cutter))
+    hello_rows.honest(rows)
+    library_rows.add(rows)
     rows.wait()
 
 

@@ -4,6 +4,7 @@ from table import API, AWAIT, EVIL, HTTP, pieces, request
 
 OK, BAD = request("/v2/a"), request("/admin")
 LAST = b"0\r\n\r\n"
+HTTP2, WEBSOCKET = 8085, 8086
 
 
 def chunk(data):
@@ -112,6 +113,25 @@ def lengths(rows):
     rows["CL.0"] = [request("/v2/a", fields=[f"Content-Length: {n}"], body=BAD)]
     rows["CL.0, body later"] = [request("/v2/a", fields=[f"Content-Length: {n}"]), AWAIT, BAD]
     rows["CL.0, HEAD"] = [request("/v2/a", method="HEAD", fields=[f"Content-Length: {n}"], body=BAD)]
+    # Such a body passes if nothing in it can be taken for a request.
+    for name, body in {
+        "one line": b'{"a":1} ',
+        "a target in it": b"{ /admin HTTP/1.1",
+        "a target behind several blanks": b"{   /admin ",
+        "a target behind another blank": b"{\xa0/admin\xa0HTTP/1.1",
+        "an absolute target": b"{ http://api.example.com/admin HTTP/1.1",
+        "a line end": b"{\n" + BAD,
+        "line ends": b'{"a":1}\r\n' + BAD,
+        "a bare CR": b"{\r" + BAD,
+        "a method first": b"GET /admin HTTP/1.1 {",
+        "a simple request": b"{ /admin\r\n",
+        "a long line": b"{" + b"a" * 8100 + BAD,
+        "nothing in it": b'{"query":{"match":{"title":"two words"}}}',
+    }.items():
+        start = request("/v2/a", fields=[f"Content-Length: {len(body)}"])
+        rows[f"CL.0, {name}"] = [start + body + request("/v2/b")]
+        rows[f"CL.0, {name}, later"] = [start, AWAIT, body, AWAIT, b"\r\n" + request("/v2/b")]
+        rows[f"CL.0, {name}, then POST"] = [start + body + request("/v2/b", method="POST", fields=[f"Content-Length: {n}"], body=BAD)]
     rows["CL.0, Expect"] = [request("/v2/a", fields=["Expect: 100-continue", f"Content-Length: {n}"]), AWAIT, BAD]
     rows["CL.0, junk Expect"] = [request("/v2/a", fields=["Expect: x 100-continue", f"Content-Length: {n}"]), AWAIT, BAD]
 
@@ -288,16 +308,44 @@ def lines(rows):
         rows[f"line {name}"] = [data]
 
 
-def preface():
-    """HTTP/2 with prior knowledge: preface, SETTINGS, and one request in literal fields."""
+def headers(stream, path, host):
+    """A request of HTTP/2 in literal fields, as a frame that ends its stream."""
 
     def literal(name, value):
         return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
     block = literal(b":method", b"GET") + literal(b":scheme", b"http")
-    block += literal(b":path", b"/admin") + literal(b":authority", EVIL.encode())
+    block += literal(b":path", path.encode()) + literal(b":authority", host.encode())
+    return len(block).to_bytes(3, "big") + b"\1\5" + stream.to_bytes(4, "big") + block
+
+
+def preface():
+    """HTTP/2 with prior knowledge: preface with SETTINGS, and a forbidden request."""
     settings = b"\0\0\0\4\0\0\0\0\0"
-    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings, len(block).to_bytes(3, "big") + b"\1\5\0\0\0\1" + block
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings, headers(1, "/admin", EVIL)
+
+
+def http2_rows():
+    """To a server of HTTP/2: a good stream first, or none."""
+    begin, bad = preface()
+    good, path, host = headers(1, "/v2/a", API), headers(3, "/admin", API), headers(3, "/v2/a", EVIL)
+    return {
+        "h2c preface": [begin + bad],
+        "h2c preface, in pieces": [begin[:3], begin[3:16], begin[16:], bad],
+        "h2c preface alone first": [begin[:24], AWAIT, begin[24:] + bad],
+        "h2c stream 3, denied path, in the first segment": [begin + good + path],
+        "h2c stream 3, denied host, in the first segment": [begin + good + host],
+        "h2c stream 3, denied path, later": [begin + good, AWAIT, path],
+        "h2c stream 3, denied path, cut": [begin + good + path[:12], AWAIT, path[12:]],
+        "h2c stream 103 of many": [begin + b"".join(headers(1 + 2 * i, "/v2/a", API) for i in range(50)) + headers(103, "/admin", API)],
+        "h2c denied stream, then an allowed one": [begin + headers(1, "/admin", API) + headers(3, "/v2/a", API)],
+    }
+
+
+def upgrade(path, host):
+    """A WebSocket's handshake (RFC 6455, section 4.1)."""
+    fields = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
+    return request(path, host=host, fields=fields)
 
 
 def pipelines(rows):
@@ -305,16 +353,19 @@ def pipelines(rows):
     keep = ["Connection: keep-alive"]
     h2c = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"]
     socket = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
+    denied = {"path": BAD, "host": request("/v2/a", host=EVIL), "method": request("/v2/a", method="DELETE")}
+    for what, bad in denied.items():
+        rows[f"keep-alive second, denied {what}"] = [OK, AWAIT, bad]
+        rows[f"keep-alive third, denied {what}"] = [OK, AWAIT, OK, AWAIT, bad]
+        rows[f"pipeline allowed, denied {what}"] = [OK + bad]
+        rows[f"pipeline allowed, denied {what}, in two segments"] = [OK, bad]
+        rows[f"pipeline denied {what}, allowed"] = [bad + OK]
     rows.update(
         {
-            "pipeline allowed, denied": [OK + BAD],
-            "pipeline denied, allowed": [BAD + OK],
             "pipeline of 20, the last denied": [OK * 20 + BAD],
             "pipeline in two segments": [OK + BAD[:10], BAD[10:]],
             "pipeline in two segments with a pause": [OK + BAD[:-2], AWAIT, BAD[-2:]],
-            "keep-alive second": [OK, AWAIT, BAD],
-            "keep-alive third": [OK, AWAIT, OK, AWAIT, BAD],
-            "keep-alive, other host": [OK, AWAIT, request("/v2/a", host=EVIL)],
+            "keep-alive, the 51st": [*[OK, AWAIT] * 50, BAD],
             "keep-alive in HTTP/1.0": [request("/v2/a", version="HTTP/1.0", fields=keep), AWAIT, request(version="HTTP/1.0")],
             "behind Connection: close": [request("/v2/a", fields=["Connection: close"]) + BAD],
             "behind Connection: close, later": [request("/v2/a", fields=["Connection: close"]), AWAIT, BAD],
@@ -348,6 +399,9 @@ def rows():
 def controls(table, when):
     for server, port in HTTP.items():
         table.add("http", f"control {when}", server, pieces(port, OK), control=True)
+    http2 = preface()[0] + headers(1, "/v2/a", API) + headers(3, "/v2/a", API)
+    table.add("http", f"control {when}", "nginx-h2", pieces(HTTP2, http2), control=True)
+    table.add("http", f"control {when}", "websockets", pieces(WEBSOCKET, upgrade("/v2/chat", API)), control=True)
 
 
 def add(table):
@@ -359,6 +413,11 @@ def add(table):
         table.add("http", "closed before the end", server, pieces(port, BAD[:-2], half_close=True))
         table.add("http", "closed behind the first line", server, pieces(port, b"GET /admin HTTP/1.1\r\n", half_close=True))
         table.add("http", "closed within the first line", server, pieces(port, b"GET /admin", half_close=True))
-    http2, frames = preface()
-    table.add("http", "HTTP/2 preface to HTTP/2", "nginx-h2", pieces(8085, http2 + frames))
-    table.add("http", "HTTP/2 preface to HTTP/2, in pieces", "nginx-h2", pieces(8085, http2[:3], http2[3:16], http2[16:], frames))
+    for name, parts in http2_rows().items():
+        table.add("http", name, "nginx-h2", pieces(HTTP2, *parts))
+    for name, parts in {
+        "WebSocket to a denied path": [upgrade("/admin", API)],
+        "WebSocket to a denied host": [upgrade("/v2/chat", EVIL)],
+        "WebSocket behind a request": [OK, AWAIT, upgrade("/admin", API)],
+    }.items():
+        table.add("http", name, "websockets", pieces(WEBSOCKET, *parts))

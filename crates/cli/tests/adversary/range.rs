@@ -11,12 +11,14 @@ use tollgate_lab::lab::Place;
 use tollgate_lab::names::{INNER_IF, NODE_OUT_V4, NODE_OUT_V6, Names, POD_HOST_IF};
 use tollgate_lab::run::Cmd;
 
-use crate::bed::{API, Bed, options, until};
+use crate::bed::{API, Bed, options, success, until};
 use crate::records::{Record, Row};
 use crate::source;
 
 /// Addresses of the raw client; nobody's kernel owns them.
 const SPARE: [&str; 2] = ["10.10.0.66", "fd10::66"];
+/// Debian's, which has the packages that the scripts import, whatever else is in `PATH`.
+const PYTHON: &str = "/usr/bin/python3";
 /// The only requests and names that are allowed.
 const POLICY: &str = "\
 apiVersion: crd.antrea.io/v1beta1
@@ -33,9 +35,16 @@ spec:
       l7Protocols:
         - http: {host: api.example.com, method: GET, path: /v2/*}
         - tls: {sni: api.example.com}
+    - name: quic
+      action: Allow
+      ports: [{protocol: UDP, port: 7443}]
+      l7Protocols: [{tls: {sni: api.example.com}}]
     - {name: echo, action: Allow, ports: [{protocol: UDP, port: 7000}]}
     - {name: rest, action: Reject}
 ";
+
+/// The only request in the table of honest clients that is not allowed.
+const DENIED_CALL: &str = "/shop.Admin/Drop";
 
 /// A governed lab with its servers. They end before the lab goes.
 #[derive(Debug)]
@@ -82,7 +91,7 @@ impl Range {
         fs::write(&conf, nginx(names)).unwrap();
         let nginx = Cmd::new("nginx").args(["-e", "stderr", "-p"]);
         let nginx = nginx.arg(names.dir()).arg("-c").arg(conf);
-        let python = Cmd::new("python3").arg("-B").arg(source("servers.py"));
+        let python = Cmd::new(PYTHON).arg("-B").arg(source("servers.py"));
         let (cert, key) = names.server_pem();
         let python = python.arg(self.log("python")).arg(&cert).arg(&key);
         let node = Cmd::new("node").arg(source("servers.js"));
@@ -119,16 +128,31 @@ impl Range {
         self.dir().join(format!("records-{label}"))
     }
 
-    /// Runs the table of honest clients, which may upload as well.
-    pub fn honest(&mut self, limit: Duration) -> Vec<Row> {
+    /// Runs the table of honest clients, which may upload as well; what the agent denied them comes
+    /// with it.
+    pub fn honest(&mut self, limit: Duration) -> (Vec<Row>, Vec<String>) {
         self.bed
             .change(|bed| bed.replace("policy.yaml", &with_uploads()));
         let ca = self.bed.lab.names.ca();
         let rows = self.table("honest.py", Some(&ca), limit);
+        let denials = self.denials();
         self.records();
         self.bed.change(|bed| bed.replace("policy.yaml", POLICY));
         self.start_servers();
-        rows
+        (rows, denials)
+    }
+
+    /// What the agent says that it denied, but for what honest clients were meant to be denied.
+    fn denials(&self) -> Vec<String> {
+        let output = self
+            .bed
+            .tollgate(&["observe", "--verdict", "denied", "-o", "json"]);
+        let lines = success(&output).lines();
+        let is_meant = |line: &&str| line.contains(DENIED_CALL);
+        lines
+            .filter(|line| !is_meant(line))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Runs the table of attacks; what the servers acted on comes with it. The servers are gone.
@@ -140,7 +164,7 @@ impl Range {
     fn table(&self, script: &str, ca: Option<&Path>, limit: Duration) -> Vec<Row> {
         let out = self.dir().join("rows");
         let gateway = mac(&self.bed, Place::Node, POD_HOST_IF);
-        let cmd = Cmd::new("python3").arg("-B").arg(source(script));
+        let cmd = Cmd::new(PYTHON).arg("-B").arg(source(script));
         let cmd = cmd.arg(&out).arg(gateway).args(ca).timeout(limit);
         let output = self.bed.lab.at(Place::Pod, cmd).output().unwrap();
         assert!(
@@ -167,11 +191,17 @@ impl Range {
     }
 }
 
-/// The policy with uploads.
+/// The policy with uploads and gRPC.
 fn with_uploads() -> String {
     let line = "        - tls: {sni: api.example.com}\n";
-    let more = ["HEAD, path: /v2/*", "POST, path: /up/*", "PUT, path: /up/*"]
-        .map(|item| format!("        - http: {{host: api.example.com, method: {item}}}\n"));
+    let more = [
+        "HEAD, path: /v2/*",
+        "POST, path: /up/*",
+        "PUT, path: /up/*",
+        "POST, path: /shop.Orders/Get*",
+    ];
+    let more =
+        more.map(|item| format!("        - http: {{host: api.example.com, method: {item}}}\n"));
     POLICY.replace(line, &format!("{}{line}", more.concat()))
 }
 

@@ -4,8 +4,11 @@ A record is one JSON line: the server, the client's port, the method, and every 
 the server could be said to have acted on. Judging them is the test's part.
 """
 
+import asyncio
+import concurrent.futures
 import http.server
 import json
+import logging
 import posixpath
 import re
 import socket
@@ -15,10 +18,21 @@ import sys
 import threading
 import urllib.parse
 
+import grpc
+import websockets
+from cryptography.exceptions import InvalidTag
+
+import recorded
+
 HTTP_PORT, LENIENT_PORT, LENIENT_TLS_PORT = 8083, 8084, 8447
 OPENSSL_PORT, RETRY_PORT = 8445, 8448
 # No rule allows these; anything that arrives is a forbidden request.
 DENIED_TCP, DENIED_UDP, ALLOWED_UDP = 9015, 7005, 7000
+# Only QUIC under an allowed name may come here.
+QUIC_PORT = 7443
+WEBSOCKET_PORT, GRPC_PORT = 8086, 8087
+# Seconds between two pings to a WebSocket's client.
+PING_INTERVAL = 0.5
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 OUT = open(sys.argv[1], "a", buffering=1)
@@ -72,8 +86,9 @@ def readings(target):
     return sorted({p.decode("latin-1") for p in found})
 
 
-# How a lenient server may find a body's end when a request says several things.
-FRAMINGS = ("any-chunked", "first-length", "last-length", "exact-chunked")
+# How a lenient server may find a body's end when a request says several things, or not look for one
+# where most requests have none.
+FRAMINGS = ("any-chunked", "first-length", "last-length", "exact-chunked", "no-body")
 
 
 def head(lines):
@@ -97,6 +112,8 @@ def lenient_int(text):
 
 def body_end(data, at, fields, framing):
     """Where the body ends; None if it has not ended yet."""
+    if framing == "no-body":
+        return at
     codings = [v.lower() for n, v in fields if n == b"transfer-encoding"]
     lengths = [lenient_int(p) for n, v in fields if n == b"content-length" for p in v.split(b",")]
     chunked = {
@@ -157,7 +174,13 @@ def acted_on(data, framing, lines):
             hosts.append(absolute[1])
             target = absolute[2] or b"/"
         hosts = [h.decode("latin-1") for host in hosts for h in host.split(b"@")]
-        yield words[0].decode("latin-1"), hosts, readings(target)
+        method = words[0].decode("latin-1")
+        if framing == "no-body":
+            # What is in front of the method may be the body; not what begins as no target does.
+            method = re.search("[A-Z]*$", method)[0] or "GET"
+            if method not in ("GET", "HEAD") or target[:1] not in (b"/", b"\\", b"%"):
+                return
+        yield method, hosts, readings(target)
         if b"PRI" == words[0]:
             return
         at = body_end(data, end.end(), fields, framing)
@@ -284,6 +307,104 @@ class Udp(threading.Thread):
             self.socket.sendto(data, peer)
 
 
+class Quic(Udp):
+    """Opens Initial packets and writes down the name once a hello is complete, whichever of two
+    versions of a byte came first. Acts on whatever is no Initial packet, as on a datagram."""
+
+    def __init__(self, port):
+        super().__init__(port, "quic")
+        self.flights = {}
+
+    def run(self):
+        while True:
+            data, peer = self.socket.recvfrom(1 << 16)
+            try:
+                self.read(recorded.Initial(data), peer)
+            except (AssertionError, IndexError, ValueError, InvalidTag):
+                record("quic", peer[1], "UDP", [], [data[:64].decode("latin-1")])
+            self.socket.sendto(data, peer)
+
+    def read(self, packet, peer):
+        pieces, known = self.flights.setdefault((peer[:2], packet.dcid), ([], set()))
+        pieces += packet.crypto()
+        for order in (pieces, pieces[::-1]):
+            names = recorded.NAMES.findall(recorded.stream(order) or b"")
+            hosts = [n.decode() for n in names if n not in known]
+            known.update(names)
+            if hosts:
+                record("quic", peer[1], "TLS", hosts, [])
+
+
+def websocket(ready):
+    """A WebSocket server that sends back every message, and pings."""
+
+    async def echo(ws):
+        peer, host = ws.remote_address[1], ws.request_headers.get("Host", "")
+        record("websockets", peer, "GET", [host], [ws.path.split("?")[0]])
+        async for message in ws:
+            await ws.send(message)
+
+    async def main():
+        options = {"max_size": None, "ping_interval": PING_INTERVAL}
+        async with websockets.serve(echo, None, WEBSOCKET_PORT, **options):
+            ready.set()
+            await asyncio.Future()
+
+    # Handshakes that end half-way are expected.
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)
+    asyncio.run(main())
+
+
+class Calls(grpc.GenericRpcHandler):
+    """Any method; its name tells the kind. A message is any bytes."""
+
+    def service(self, details):
+        method = details.method
+        kind = next((k for k in KINDS if method.endswith(k)), "unary_unary")
+        return getattr(grpc, f"{kind}_rpc_method_handler")(lambda ask, context: KINDS[kind](method, ask, context))
+
+
+def note_call(method, context):
+    peer = int(context.peer().rsplit(":", 1)[1])
+    # grpcio does not tell the authority; the path decides.
+    record("grpc", peer, "POST", [], [method])
+
+
+def unary(method, ask, context):
+    note_call(method, context)
+    if method.endswith("failing"):
+        context.abort(grpc.StatusCode.NOT_FOUND, "nothing there")
+    context.set_trailing_metadata([("sum", str(len(ask)))])
+    return ask
+
+
+def answers(method, ask, context):
+    note_call(method, context)
+    for _ in range(100):
+        yield ask
+
+
+def questions(method, asks, context):
+    note_call(method, context)
+    return b"".join(asks)
+
+
+def both(method, asks, context):
+    note_call(method, context)
+    yield from asks
+
+
+KINDS = {"unary_unary": unary, "unary_stream": answers, "stream_unary": questions, "stream_stream": both}
+
+
+def grpc_server():
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(16))
+    server.add_generic_rpc_handlers((Calls(),))
+    assert server.add_insecure_port(f"[::]:{GRPC_PORT}"), "the gRPC port is taken"
+    server.start()
+    return server
+
+
 class Server(socketserver.ThreadingTCPServer):
     address_family = socket.AF_INET6
     allow_reuse_address = True
@@ -304,8 +425,13 @@ def main():
         threading.Thread(target=server.serve_forever, daemon=True).start()
     Udp(DENIED_UDP, "denied-udp").start()
     Udp(ALLOWED_UDP, "udp").start()
+    Quic(QUIC_PORT).start()
+    is_ready = threading.Event()
+    threading.Thread(target=websocket, args=[is_ready], daemon=True).start()
+    is_ready.wait()
+    calls = grpc_server()
     print("ready", flush=True)
-    threading.Event().wait()
+    calls.wait_for_termination()
 
 
 main()

@@ -57,7 +57,7 @@ class Table:
     def run(self, family, name, server, ip, port, run, control):
         try:
             outcome = run(ip, port)
-        except (OSError, AssertionError) as error:
+        except Exception as error:
             outcome = f"not run: {type(error).__name__}: {error}"
         line = {
             "family": family,
@@ -108,11 +108,11 @@ def listen(client, seconds, enough=1 << 30):
     return data, "open"
 
 
-def pieces(dport, *parts, half_close=False):
+def pieces(dport, *parts, half_close=False, mss=None):
     """A run that sends bytes, pauses where the row has a pause, and waits for the end."""
 
     def run(ip, port):
-        client = dial(ip, port, dport)
+        client = dial(ip, port, dport, mss)
         heard = b""
         try:
             for part in parts:

@@ -65,6 +65,7 @@ def udp_rows():
             else raw.ipv6(raw.POD[6], raw.OUT[6], 17, datagram(6, s, DENIED), extension=bytes([17, 0, 0, 0, 0, 0, 0, 0]), first=43)
         ],
         "from the allowed port": lambda f, s: [ip(f, 17, datagram(f, s, ALLOWED, b"allowed")), ip(f, 17, datagram(f, s, DENIED))],
+        "one way, 100 in a row": lambda f, s: [ip(f, 17, datagram(f, s, DENIED))] * 100,
         "behind 50 allowed ones": lambda f, s: [ip(f, 17, datagram(f, s, ALLOWED, b"allowed"))] * 50 + [ip(f, 17, datagram(f, s, DENIED))],
         "with a bad checksum first": lambda f, s: [ip(f, 17, datagram(f, s, ALLOWED, b"allowed", bad=True)), ip(f, 17, datagram(f, s, DENIED))],
     }

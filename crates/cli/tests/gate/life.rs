@@ -26,6 +26,7 @@ fn life_cycle() {
         ("first start", connections_older_than_the_agent),
         ("SIGTERM", |bed| restart(bed, Signal::TERM)),
         ("SIGKILL", |bed| restart(bed, Signal::KILL)),
+        ("denied meanwhile", a_restart_lets_no_denied_request_through),
         ("second agent", a_second_agent_is_refused),
         ("clean-up", cleanup_removes_everything),
         ("again", |bed| {
@@ -114,6 +115,57 @@ fn restart(bed: &mut Bed, signal: Signal) {
     let gap = ticker.end();
     eprintln!("{signal:?}: longest pause {gap:.1?}");
     assert!(gap < GAP, "a pause of {gap:?}");
+}
+
+/// Clients ask for what is denied all the time, over new connections and over one that is open, while
+/// the agent ends and starts: the server never gets a whole request of theirs.
+fn a_restart_lets_no_denied_request_through(bed: &mut Bed) {
+    let recorder = Recorder::start(bed, 8080);
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::new(AtomicU64::new(0));
+    let clients = FAMILIES.map(|family| {
+        let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
+        spawn(bed, Place::Pod, move || {
+            while !stop.load(Ordering::Relaxed) {
+                asked.fetch_add(u64::from(ask_denied(family)), Ordering::Relaxed);
+            }
+        })
+    });
+    for signal in [Signal::TERM, Signal::KILL, Signal::KILL] {
+        let mut opened = FAMILIES.map(|family| open(bed, family, 8080));
+        for tcp in &mut opened {
+            same("open", get(tcp, "/v2/open").unwrap(), 200);
+        }
+        bed.stop(signal);
+        for tcp in &mut opened {
+            tcp.write_all(request("GET", "/admin/open").as_bytes())
+                .unwrap();
+        }
+        bed.start();
+        // A client that was held up has asked again by the time that the agent serves.
+        let before = asked.load(Ordering::Relaxed);
+        crate::bed::until("denied requests go on", || {
+            (asked.load(Ordering::Relaxed) > before + 20).then_some(())
+        });
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.join().unwrap();
+    }
+    let all = recorder.all();
+    assert!(all.contains("/v2/open") && !all.contains("/admin"), "{all}");
+}
+
+/// Asks over a new connection; tells whether it could be made. Without an agent it cannot.
+fn ask_denied(family: Family) -> bool {
+    let limit = Duration::from_millis(300);
+    let Ok(mut tcp) = TcpStream::connect_timeout(&outside(family, 8080), limit) else {
+        return false;
+    };
+    tcp.set_read_timeout(Some(limit)).unwrap();
+    let _ = tcp.write_all(request("GET", "/admin").as_bytes());
+    let _ = read_to_end(&mut tcp);
+    true
 }
 
 /// A response that comes in small pieces all the time, and the longest pause between two.

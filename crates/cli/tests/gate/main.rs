@@ -17,6 +17,7 @@ mod servers;
 mod frames;
 mod heads;
 mod large;
+mod leftovers;
 mod life;
 mod live;
 mod many;

@@ -1,7 +1,8 @@
 //! Suricata's rule language, as far as layer-7 policy is written in it.
 //!
-//! What a rule file says is read completely or not at all: a rule that is not understood is an error
-//! with its place, because to leave it out would allow or deny something that nobody asked for.
+//! A rule that is not understood is an error with its place, because to leave it out would allow something
+//! that nobody asked for. Of a pass rule it would deny something: that can be told apart
+//! ([`parse_known`]), for callers to whom a file that is refused is worse.
 //! Syntax: Suricata 7's "Suricata Rules" chapter of its user guide.
 
 mod lex;
@@ -9,7 +10,7 @@ mod parse;
 
 use std::fmt;
 
-pub use parse::parse;
+pub use parse::{Parsed, parse, parse_known};
 
 /// A rule file of that many bytes is not one.
 pub const FILE_BYTES_MAX: usize = 16 << 20;
@@ -92,6 +93,22 @@ pub enum FlowBit {
     IsNotSet(String),
 }
 
+/// What narrows a rule down besides contents. Each is a way to say "what no pass rule has let through, as
+/// soon as that is known".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// `app-layer-protocol: !NAME`: another protocol was recognised.
+    NotProtocol(Protocol),
+    /// `app-layer-protocol: failed`: none was.
+    NoProtocol,
+    /// `flow.bytes_toserver: >N`.
+    BytesToServer(u64),
+    /// `flow.age: >N`, in seconds.
+    Age(u64),
+    /// The protocol has a hook, at which a request's head or a ClientHello is complete.
+    HeadComplete,
+}
+
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -119,6 +136,8 @@ pub struct Rule {
     pub noalert: bool,
     /// Everything that must be found; all of it.
     pub contents: Vec<Content>,
+    /// What else must be so; all of it.
+    pub conditions: Vec<Condition>,
 }
 
 /// Why a rule file was refused.
@@ -149,7 +168,9 @@ pub enum Problem {
     )]
     Action(String),
     /// A protocol that is not known here.
-    #[error("protocol {0:?} is not known here; known are ip, tcp, udp, http, http1 and tls")]
+    #[error(
+        "protocol {0:?} is not known here; known are ip, tcp, udp, http, http1, tls, http1:request_headers and tls:client_hello_done"
+    )]
     Protocol(String),
     /// Addresses or ports other than `any`.
     #[error("{0:?}: addresses and ports other than `any` are not known here")]

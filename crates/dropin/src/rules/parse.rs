@@ -4,40 +4,70 @@ use std::collections::HashMap;
 
 use super::lex::{self, Keyword};
 use super::{
-    Action, Buffer, Content, FILE_BYTES_MAX, FlowBit, FlowOption, Problem, Protocol, Rule,
-    RuleError,
+    Action, Buffer, Condition, Content, FILE_BYTES_MAX, FlowBit, FlowOption, Problem, Protocol,
+    Rule, RuleError,
 };
 
 /// Highest number of a VLAN (IEEE 802.1Q).
 const VLAN_MAX: u16 = 4094;
 
-/// Reads a rule file.
+/// Reads a rule file, all of it.
 ///
 /// # Errors
 /// The first rule that is not understood, with its line.
 pub fn parse(file: &[u8]) -> Result<Vec<Rule>, RuleError> {
+    let Parsed { rules, left_out } = parse_known(file)?;
+    match left_out.into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok(rules),
+    }
+}
+
+/// A rule file without the pass rules that are not understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// The rules.
+    pub rules: Vec<Rule>,
+    /// What is wrong with each that is left out.
+    pub left_out: Vec<RuleError>,
+}
+
+/// Reads a rule file; pass rules that are not understood are left out.
+///
+/// # Errors
+/// The first other rule that is not understood, with its line.
+pub fn parse_known(file: &[u8]) -> Result<Parsed, RuleError> {
     let whole_file = |problem| RuleError { line: 1, problem };
     if file.len() > FILE_BYTES_MAX {
         return Err(whole_file(Problem::TooLong));
     }
     let text = std::str::from_utf8(file).map_err(|_| whole_file(Problem::NotText))?;
     let mut lines_of_sids = HashMap::new();
-    let mut rules = Vec::new();
+    let mut parsed = Parsed::default();
     for (line, source) in lex::rules(text) {
-        let rule = rule(line, &source).map_err(|problem| RuleError { line, problem })?;
-        if let Some(other) = lines_of_sids.insert((rule.gid, rule.sid), line) {
-            let sid = rule.sid;
-            let problem = Problem::SameSid { sid, other };
-            return Err(RuleError { line, problem });
+        let read = rule(line, &source).and_then(|rule| {
+            match lines_of_sids.insert((rule.gid, rule.sid), line) {
+                Some(other) => Err(Problem::SameSid {
+                    sid: rule.sid,
+                    other,
+                }),
+                None => Ok(rule),
+            }
+        });
+        match read.map_err(|problem| RuleError { line, problem }) {
+            Ok(rule) => parsed.rules.push(rule),
+            Err(error) if source.split_whitespace().next() == Some("pass") => {
+                parsed.left_out.push(error);
+            }
+            Err(error) => return Err(error),
         }
-        rules.push(rule);
     }
-    Ok(rules)
+    Ok(parsed)
 }
 
 fn rule(line: usize, source: &str) -> Result<Rule, Problem> {
     let (header, options) = lex::split(source)?;
-    let (action, protocol) = read_header(header)?;
+    let (action, protocol, hook) = read_header(header)?;
     let mut draft = Draft {
         rule: Rule {
             line,
@@ -52,6 +82,7 @@ fn rule(line: usize, source: &str) -> Result<Rule, Problem> {
             flowbits: Vec::new(),
             noalert: false,
             contents: Vec::new(),
+            conditions: hook.into_iter().collect(),
         },
         buffer: None,
     };
@@ -61,7 +92,7 @@ fn rule(line: usize, source: &str) -> Result<Rule, Problem> {
     draft.finish()
 }
 
-fn read_header(header: &str) -> Result<(Action, Protocol), Problem> {
+fn read_header(header: &str) -> Result<(Action, Protocol, Option<Condition>), Problem> {
     let words: Vec<&str> = header.split_whitespace().collect();
     let [
         action,
@@ -91,6 +122,11 @@ fn read_header(header: &str) -> Result<(Action, Protocol), Problem> {
         "alert" => Action::Alert,
         other => return Err(Problem::Action(other.to_owned())),
     };
+    let (protocol, hook) = match protocol {
+        "http1:request_headers" => ("http", Some(Condition::HeadComplete)),
+        "tls:client_hello_done" => ("tls", Some(Condition::HeadComplete)),
+        plain => (plain, None),
+    };
     let protocol = match protocol {
         "ip" | "pkthdr" => Protocol::Ip,
         "tcp" => Protocol::Tcp,
@@ -99,7 +135,7 @@ fn read_header(header: &str) -> Result<(Action, Protocol), Problem> {
         "tls" => Protocol::Tls,
         other => return Err(Problem::Protocol(other.to_owned())),
     };
-    Ok((action, protocol))
+    Ok((action, protocol, hook))
 }
 
 /// A rule while its options are read.
@@ -129,6 +165,17 @@ impl Draft {
             ("startswith", None) => self.last("startswith")?.startswith = true,
             ("endswith", None) => self.last("endswith")?.endswith = true,
             ("nocase", None) => self.last("nocase")?.nocase = true,
+            ("app-layer-protocol", Some(value)) => {
+                rule.conditions.push(app_layer_protocol(value)?);
+            }
+            ("flow.bytes_toserver", Some(value)) => {
+                let bound = more_than("flow.bytes_toserver", value)?;
+                rule.conditions.push(Condition::BytesToServer(bound));
+            }
+            ("flow.age", Some(value)) => {
+                let bound = more_than("flow.age", value)?;
+                rule.conditions.push(Condition::Age(bound));
+            }
             // They say something to people, and nothing of what matches.
             ("metadata" | "reference" | "classtype" | "priority", Some(_)) => {}
             (other, _) => return Err(Problem::Option(other.to_owned())),
@@ -217,6 +264,29 @@ fn number(option: &'static str, value: &str) -> Result<u32, Problem> {
         option,
         value: value.to_owned(),
         what: "is no number",
+    })
+}
+
+fn app_layer_protocol(value: &str) -> Result<Condition, Problem> {
+    match value.trim() {
+        "!http" => Ok(Condition::NotProtocol(Protocol::Http)),
+        "!tls" => Ok(Condition::NotProtocol(Protocol::Tls)),
+        "failed" => Ok(Condition::NoProtocol),
+        _ => Err(Problem::Value {
+            option: "app-layer-protocol",
+            value: value.to_owned(),
+            what: "is not known here; known are !http, !tls and failed",
+        }),
+    }
+}
+
+fn more_than(option: &'static str, value: &str) -> Result<u64, Problem> {
+    let bound = value.trim().strip_prefix('>').map(str::trim);
+    let bound = bound.and_then(|bound| bound.parse().ok());
+    bound.ok_or_else(|| Problem::Value {
+        option,
+        value: value.to_owned(),
+        what: "is not known here; known is >NUMBER",
     })
 }
 

@@ -22,6 +22,7 @@ use tollgate_wire::build::{self, L2, Segment};
 use tollgate_wire::checksum;
 use tollgate_wire::packet::{self, Packet, TcpFlags, TcpHeader};
 use tollgate_wire::tag::{Direction, EndpointId, Tag};
+use tollgate_wire::tcp_options::TcpOption;
 use tollgate_wire::vnet::VNET_HDR_LEN;
 
 pub const POD: &str = "10.1.0.2:40000";
@@ -144,6 +145,8 @@ pub struct Out {
     pub to: Direction,
     pub header: Option<TcpHeader>,
     pub payload: Vec<u8>,
+    /// TCP timestamp.
+    pub timestamp: Option<u32>,
     pub by_kernel: bool,
 }
 
@@ -324,6 +327,12 @@ fn read(frame: &[u8], by_kernel: bool) -> Out {
         to: tag.direction,
         header: layout.tcp().copied(),
         payload: layout.payload(ethernet).to_vec(),
+        timestamp: layout
+            .tcp_options(ethernet)
+            .find_map(|option| match option {
+                Ok(TcpOption::Timestamps { value, .. }) => Some(value),
+                _ => None,
+            }),
         by_kernel,
     }
 }
@@ -540,6 +549,23 @@ pub fn patch_tcp(frame: &mut [u8], at: usize, value: u16) {
     let pseudo = checksum::pseudo(layout.src, layout.dst, layout.protocol, (end - l4) as u32);
     let sum = checksum::finish(pseudo + checksum::sum(&frame[l4..end]));
     frame[l4 + 16..l4 + 18].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Gives a frame made by [`Conn::frame`] (IPv4) a TCP timestamp.
+pub fn set_timestamp(frame: &mut Vec<u8>, value: u32) {
+    const IP: usize = VNET_HDR_LEN + 18;
+    const TCP: usize = IP + 20;
+    const OPTIONS: [u8; 4] = [1, 1, 8, 10];
+    let option = [&OPTIONS[..], &value.to_be_bytes(), &[0; 4]].concat();
+    let total = (frame.len() - IP + option.len()) as u16;
+    frame.splice(TCP + 20..TCP + 20, option);
+    frame[IP + 2..IP + 4].copy_from_slice(&total.to_be_bytes());
+    frame[IP + 10..IP + 12].fill(0);
+    let sum = checksum::finish(checksum::sum(&frame[IP..TCP]));
+    frame[IP + 10..IP + 12].copy_from_slice(&sum.to_be_bytes());
+    frame[TCP + 12] = 8 << 4;
+    let window = u16::from_be_bytes([frame[TCP + 14], frame[TCP + 15]]);
+    patch_tcp(frame, 14, window);
 }
 
 pub fn set_urgent_pointer(frame: &mut [u8], urgent: u16) {

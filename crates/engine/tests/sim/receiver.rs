@@ -26,6 +26,8 @@ pub struct Receiver {
     /// The stream, as far as it has no gap.
     pub read: Vec<u8>,
     fin: Option<u32>,
+    /// The latest timestamp of the stream in order (RFC 7323, section 4.3).
+    recent: Option<u32>,
 }
 
 impl Receiver {
@@ -37,6 +39,7 @@ impl Receiver {
             early: BTreeMap::new(),
             read: Vec::new(),
             fin: None,
+            recent: None,
         }
     }
 
@@ -51,6 +54,9 @@ impl Receiver {
         let Some(header) = frame.header else { return };
         assert!(!header.flags.urg(), "a byte would be taken out");
         if header.flags.rst() || header.flags.syn() {
+            return;
+        }
+        if !self.is_recent(frame.timestamp, header.seq) {
             return;
         }
         let start = header.seq.wrapping_sub(self.first);
@@ -69,6 +75,24 @@ impl Receiver {
             };
             self.read.push(byte);
         }
+    }
+
+    /// Protection against wrapped sequence numbers, as `tcp_paws_check` and `tcp_replace_ts_recent` of
+    /// Linux have it: a segment with an older timestamp, by more than one, is thrown away; one without
+    /// is not; a newer one counts from the segment that is next in order.
+    fn is_recent(&mut self, timestamp: Option<u32>, seq: u32) -> bool {
+        let Some(value) = timestamp else { return true };
+        let older = self
+            .recent
+            .map_or(0, |recent| recent.wrapping_sub(value).cast_signed());
+        if older > 1 {
+            return false;
+        }
+        let in_order = seq.wrapping_sub(self.ack()).cast_signed() <= 0;
+        if in_order && older <= 0 {
+            self.recent = Some(value);
+        }
+        true
     }
 
     /// The client's half has ended.

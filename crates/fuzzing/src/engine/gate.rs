@@ -74,6 +74,7 @@ const LIMITS: Limits = Limits {
     held_bytes: 6000,
     kept_bytes_per_flow: 128 * 1024,
     judged_bytes: 128 * 1024 * 1024,
+    judged_bytes_per_endpoint: 64 * 1024 * 1024,
     fragments: 4,
     tcp_idle: Duration::from_secs(3600),
     tcp_handshake: Duration::from_secs(130),

@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::fields::Fields;
+use super::inert::INERT_MAX;
 use super::target::Target;
 use super::{FIELDS_MAX, Framing, Request, Version};
 use crate::chars::trim_ows;
@@ -34,7 +35,8 @@ pub(super) fn parse(head: &[u8], keep_headers: bool) -> Result<Request, Refusal>
     if connect && !matches!(framing, Framing::None | Framing::Length(0)) {
         return Err(HTTP_CONNECT_BODY);
     }
-    if matches!(method, "GET" | "HEAD") && !matches!(framing, Framing::None | Framing::Length(0)) {
+    let unusual = has_no_usual_body(method);
+    if unusual && !matches!(framing, Framing::None | Framing::Length(..=INERT_MAX)) {
         return Err(HTTP_UNEXPECTED_BODY);
     }
     let expect_continue = fields.expect_continue(version)?;
@@ -57,6 +59,11 @@ pub(super) fn parse(head: &[u8], keep_headers: bool) -> Result<Request, Refusal>
         user_agent: fields.user_agent_text(),
         upgrade: fields.upgrade,
     })
+}
+
+/// Some servers do not read the body of such a request.
+pub(super) fn has_no_usual_body(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD")
 }
 
 fn owned(header: &httparse::Header<'_>) -> (String, String) {

@@ -1,6 +1,7 @@
 //! The state machine over a connection's requests.
 
 use super::chunked::ChunkReader;
+use super::inert::InertBody;
 use super::scan::HeadScanner;
 use super::{Framing, HEAD_MAX, Request, head};
 use crate::buffer;
@@ -39,6 +40,8 @@ enum Phase {
     Head(HeadScanner),
     /// In a body of known length; so many bytes are still to come, at least one.
     Length(u64),
+    /// In a body that some servers take for the next request; all of it is read.
+    Inert(InertBody),
     Chunked(ChunkReader),
     Tunnel,
     Refused(Refusal),
@@ -95,6 +98,11 @@ impl RequestReader {
                     need_more(n)
                 })
             }
+            Phase::Inert(body) => match body.push(bytes) {
+                Ok(Some(n)) => Ok(self.body_end(n)),
+                Ok(None) => Ok(need_more(bytes.len())),
+                Err(fault) => Err(fault),
+            },
             Phase::Chunked(chunks) => match chunks.push(bytes) {
                 Ok(Some(n)) => Ok(self.body_end(n)),
                 Ok(None) => Ok(need_more(bytes.len())),
@@ -125,6 +133,9 @@ impl RequestReader {
         let request = parsed.map_err(|why| Fault { at: end, why })?;
         self.phase = match request.framing {
             Framing::None | Framing::Length(0) => Phase::Head(HeadScanner::request()),
+            Framing::Length(n) if head::has_no_usual_body(&request.method) => {
+                Phase::Inert(InertBody::new(n))
+            }
             Framing::Length(n) => Phase::Length(n),
             Framing::Chunked => Phase::Chunked(ChunkReader::new()),
         };
@@ -151,7 +162,8 @@ impl RequestReader {
         }
     }
 
-    /// In a body of known length: how many of its bytes are still to come, at least one. They need
+    /// In a body of known length that nobody takes for anything else: how many of its bytes are still
+    /// to come, at least one. They need
     /// not be shown to the reader; tell it with [`skip_body`](Self::skip_body).
     pub fn opaque_body(&self) -> Option<u64> {
         if let Phase::Length(left) = self.phase {
@@ -209,6 +221,12 @@ impl RequestReader {
     /// Between requests: no byte of a next head is read, and no body is open.
     pub fn at_boundary(&self) -> bool {
         matches!(&self.phase, Phase::Head(scanner) if scanner.seen() == 0)
+    }
+
+    /// Between requests, or in a head of which only a part of the method is read: if the stream ended
+    /// here, no server would find a request in what is behind the last one.
+    pub fn may_end(&self) -> bool {
+        matches!(&self.phase, Phase::Head(scanner) if scanner.is_before_target())
     }
 
     /// Bytes of the incomplete head read so far; 0 outside of a head.

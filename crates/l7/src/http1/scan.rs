@@ -105,6 +105,14 @@ impl HeadScanner {
         }
     }
 
+    /// No blank has come behind the method yet, nor a part of one.
+    pub(crate) fn is_before_target(&self) -> bool {
+        matches!(
+            self.state,
+            State::Start | State::EmptyLf | State::AfterEmpty | State::Method(_)
+        )
+    }
+
     /// Bytes scanned so far.
     pub(crate) fn seen(&self) -> usize {
         self.seen

@@ -46,6 +46,8 @@ pub(super) struct Fields {
     pub content_length: Option<u64>,
     pub content_type: Option<Vec<u8>>,
     pub user_agent: Option<String>,
+    /// There is a value that only gRPC allows.
+    pub grpc_binary: bool,
     extent: Extent,
 }
 
@@ -56,7 +58,11 @@ impl Sink for Fields {
             return self.pseudo(pseudo, value);
         }
         check_name(name)?;
-        check_value(value)?;
+        if is_grpc_binary(name, value) {
+            self.grpc_binary = true;
+        } else {
+            check_value(value)?;
+        }
         check_connection(name, value)?;
         match name {
             b"host" => once(&mut self.host, value, HTTP2_DUPLICATE_HOST)?,
@@ -130,6 +136,23 @@ fn check_value(value: &[u8]) -> Result<(), Refusal> {
         return Err(HTTP2_FIELD_VALUE);
     }
     Ok(())
+}
+
+/// gRPC's libraries in C send metadata as it is, behind a zero, to a server that agreed to that in its
+/// SETTINGS (gRFC G1, true binary metadata). HTTP itself has no such values.
+fn is_grpc_binary(name: &[u8], value: &[u8]) -> bool {
+    name.ends_with(b"-bin") && value.first() == Some(&0) && !holds_a_line(value)
+}
+
+/// A gateway that hands the value on in HTTP/1 as it is would send a field or a request that nobody
+/// judged: behind the end of a line there is a word and what ends a name or a method. That is rare in
+/// binary data.
+fn holds_a_line(value: &[u8]) -> bool {
+    let mut lines = value.split(|byte| matches!(byte, b'\r' | b'\n')).skip(1);
+    lines.any(|line| {
+        let word = chars::run(line, &chars::TOKEN);
+        word > 0 && matches!(line.get(word), Some(b':' | b' ' | b'\t'))
+    })
 }
 
 /// RFC 9113 section 8.2.2.

@@ -6,9 +6,9 @@ use crate::chars;
 use crate::http1::{METHOD_MAX, PathForm, split_target};
 use crate::name::Authority;
 use crate::refusal::{
-    HTTP_CONNECT_BODY, HTTP_HOST_PORT, HTTP2_HOST_MISMATCH, HTTP2_HOST_MISSING, HTTP2_METHOD,
-    HTTP2_PATH_EMPTY, HTTP2_PATH_INVALID, HTTP2_PSEUDO_EXCESS, HTTP2_PSEUDO_MISSING, HTTP2_SCHEME,
-    Refusal,
+    HTTP_CONNECT_BODY, HTTP_HOST_PORT, HTTP2_FIELD_VALUE, HTTP2_HOST_MISMATCH, HTTP2_HOST_MISSING,
+    HTTP2_METHOD, HTTP2_PATH_EMPTY, HTTP2_PATH_INVALID, HTTP2_PSEUDO_EXCESS, HTTP2_PSEUDO_MISSING,
+    HTTP2_SCHEME, Refusal,
 };
 
 /// The media type of gRPC calls.
@@ -36,9 +36,13 @@ pub(super) fn request(
     } else {
         resource(&fields, &method)?
     };
+    let grpc = grpc(fields.content_type.as_deref(), &resolved.target);
+    if fields.grpc_binary && grpc.is_none() {
+        return Err(HTTP2_FIELD_VALUE);
+    }
     Ok(Http2Request {
         stream,
-        grpc: grpc(fields.content_type.as_deref(), &resolved.target),
+        grpc,
         method,
         scheme: resolved.scheme.to_owned(),
         host: resolved.authority.host,

@@ -166,6 +166,17 @@ fn extended_connect_has_a_path() {
     );
 }
 
+/// gRFC G1: metadata as it is, behind a zero; only in fields whose names say so.
+#[test]
+fn binary_metadata_of_grpc_calls_is_read() {
+    let grpc = ("content-type", "application/grpc");
+    for value in ["\0", "\0a\r\n\0b ", "\0\n\x05hello: \r\x10ab\n"] {
+        let request = set(":path", "/a.B/C", &[grpc, ("trace-bin", value)]);
+        let found = request.headers.iter().find(|(name, _)| name == "trace-bin");
+        assert_eq!(found.map(|(_, v)| v.as_str()), Some(value));
+    }
+}
+
 #[test]
 fn grpc_calls_are_told_by_type_and_path() {
     let call = Some(Grpc {

@@ -79,6 +79,15 @@ fn fields() -> Vec<(Refusal, Vec<u8>)> {
         (HTTP2_FIELD_VALUE, with("a", "b\nc")),
         (HTTP2_FIELD_VALUE, with("a", " b")),
         (HTTP2_FIELD_VALUE, with("a", "b\t")),
+        // Only a gRPC call may have such a value.
+        (HTTP2_FIELD_VALUE, with("a-bin", "\0b")),
+        (
+            HTTP2_FIELD_VALUE,
+            request(&get(&[
+                ("content-type", "application/grpc"),
+                ("a-bin", "\0b"),
+            ])),
+        ),
         (HTTP2_CONNECTION_FIELD, with("te", "gzip")),
         (HTTP2_CONNECTION_FIELD, with("te", "trailers, gzip")),
         (HTTP_FRAMING_LOOKALIKE, with("content_length", "1")),
@@ -227,4 +236,21 @@ fn pseudo_fields_are_refused() {
 #[test]
 fn trailers_are_refused() {
     check(trailers());
+}
+
+/// A gateway to HTTP/1 that copies such a value would send another request, or another field.
+#[test]
+fn binary_metadata_with_a_line_of_http1_in_it_is_refused() {
+    let values = [
+        "\0\r\n\r\nGET /admin HTTP/1.1\r\n",
+        "\0\nTransfer-Encoding: chunked",
+        "\0\rA:",
+        "\0a\n\nPOST\t/",
+    ];
+    let call = |value| {
+        let fields = GET.map(|(n, v)| (n, if n == ":path" { "/a.B/C" } else { v }));
+        let more = [("content-type", "application/grpc"), ("a-bin", value)];
+        request(&[block(&fields), block(&more)].concat())
+    };
+    check(values.map(|value| (HTTP2_FIELD_VALUE, call(value))).into());
 }

@@ -224,7 +224,11 @@ fn semantics() -> Vec<(Refusal, String)> {
         ),
         (
             HTTP_UNEXPECTED_BODY,
-            get("Host: a\r\nContent-Length: 7\r\n"),
+            get("Host: a\r\nContent-Length: 8001\r\n"),
+        ),
+        (
+            HTTP_UNEXPECTED_BODY,
+            get("Host: a\r\nTransfer-Encoding: chunked\r\n"),
         ),
         (
             HTTP_UNEXPECTED_BODY,

@@ -349,3 +349,43 @@ proptest! {
         prop_assert_eq!(&coalesced[complete / per_datagram], &single[complete]);
     }
 }
+
+/// What a client of the capture sent to port 443 (pcap, Ethernet, IPv4 without options).
+fn sent(capture: &[u8]) -> Vec<&[u8]> {
+    let mut rest = &capture[24..];
+    let mut datagrams = Vec::new();
+    while let Some((header, tail)) = rest.split_at_checked(16) {
+        let len = u32::from_le_bytes(header[8..12].try_into().expect("four bytes")) as usize;
+        let (packet, tail) = tail.split_at(len);
+        if packet[36..38] == 443u16.to_be_bytes() {
+            datagrams.push(&packet[42..]);
+        }
+        rest = tail;
+    }
+    datagrams
+}
+
+/// aioquic's client, which speaks both versions and finished its handshake with aioquic's server.
+#[test]
+fn another_implementations_connections_are_read_in_both_versions() {
+    let captures: [(&[u8], QuicVersion); 2] = [
+        (include_bytes!("../../../cli/tests/captures/quic.pcap"), V1),
+        (
+            include_bytes!("../../../cli/tests/captures/quic-v2.pcap"),
+            V2,
+        ),
+    ];
+    for (capture, version) in captures {
+        let datagrams = sent(capture);
+        assert!(datagrams.len() > 2, "a handshake");
+        let mut reader = QuicReader::new();
+        let events: Vec<_> = datagrams.iter().map(|sent| reader.push(sent)).collect();
+        let QuicEvent::Hello(hello, found) = &events[0] else {
+            panic!("{events:?}")
+        };
+        assert_eq!(hello.sni.as_deref(), Some("www.example.com"));
+        assert_eq!(*found, version);
+        let known = events[1..].iter().all(|event| *event == QuicEvent::Known);
+        assert!(known, "{events:?}");
+    }
+}

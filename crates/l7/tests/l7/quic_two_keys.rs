@@ -5,11 +5,12 @@
 
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey, quic};
 use tollgate_l7::QuicVersion::V1;
-use tollgate_l7::refusal::{QUIC_AMBIGUOUS, QUIC_UNDECRYPTABLE};
+use tollgate_l7::quic::CONNECTIONS_MAX;
+use tollgate_l7::refusal::{QUIC_AMBIGUOUS, QUIC_CONNECTION_FORGOTTEN, QUIC_UNDECRYPTABLE};
 use tollgate_l7::{QuicEvent, QuicReader};
 
 use crate::quic::judged;
-use crate::quic_build::{DCID, Sealer, id, varint};
+use crate::quic_build::{DCID, Initial, Sealer, crypto, id, varint};
 
 /// Blocks of ciphertext: enough for a datagram of 1200 bytes.
 const BLOCKS: usize = 75;
@@ -147,4 +148,19 @@ fn a_packet_for_two_connections_is_refused() {
     let alone = QuicReader::new().push(&packet);
     assert!(matches!(alone, QuicEvent::Refused(why) if why != QUIC_UNDECRYPTABLE));
     assert_eq!(judged().push(&packet), QuicEvent::Refused(QUIC_AMBIGUOUS));
+}
+
+/// Nor does it help to give one of the two up first.
+#[test]
+fn a_packet_for_a_connection_that_was_given_up_is_refused() {
+    let mut reader = QuicReader::new();
+    let start = |id: &[u8]| Initial::new(&crypto(0, &[1, 0])).of(id).seal();
+    assert_eq!(reader.push(&start(&DCID)), QuicEvent::NeedMore);
+    for other in 1..=CONNECTIONS_MAX {
+        let id = [u8::try_from(other).expect("small"); 8];
+        assert_eq!(reader.push(&start(&id)), QuicEvent::NeedMore);
+    }
+    let packet = forge(&[9; 8], &DCID);
+    let gone = QuicEvent::Refused(QUIC_CONNECTION_FORGOTTEN);
+    assert_eq!(reader.push(&packet), gone);
 }

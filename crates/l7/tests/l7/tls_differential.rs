@@ -67,9 +67,9 @@ fn hello_retry_request(session_id: &[u8]) -> Vec<u8> {
 
 /// SNI, ALPN, versions, cipher suites and signature algorithms as tls-parser sees them, if it can
 /// read the one record.
-type Facts = (Option<Vec<u8>>, Vec<Vec<u8>>, Vec<u16>, Vec<u16>, Vec<u16>);
+pub type Facts = (Option<Vec<u8>>, Vec<Vec<u8>>, Vec<u16>, Vec<u16>, Vec<u16>);
 
-fn oracle(record: &[u8]) -> Option<Facts> {
+pub fn oracle(record: &[u8]) -> Option<Facts> {
     let (_, plaintext) = parse_tls_plaintext(record).ok()?;
     let [TlsMessage::Handshake(TlsMessageHandshake::ClientHello(hello))] = &plaintext.msg[..]
     else {
@@ -98,7 +98,7 @@ fn oracle(record: &[u8]) -> Option<Facts> {
 }
 
 /// Where both read a hello they must have read the same.
-fn agree(ours: &ClientHello, theirs: &Facts) {
+pub fn agree(ours: &ClientHello, theirs: &Facts) {
     let (sni, alpn, versions, ciphers, algorithms) = theirs;
     let sni = sni.as_ref().map(|name| {
         let name = String::from_utf8_lossy(name).to_ascii_lowercase();

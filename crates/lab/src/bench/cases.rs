@@ -141,6 +141,19 @@ impl Case {
         }
     }
 
+    /// Rules that the policy has in it.
+    pub fn rules(self) -> usize {
+        match self {
+            Case::Rules(rules) => rules.count(),
+            _ => 1,
+        }
+    }
+
+    /// Whether a lower value is better.
+    pub fn lower_is_better(self) -> bool {
+        matches!(self, Case::LatencyP50 | Case::LatencyP99 | Case::CpuPerGb)
+    }
+
     /// The cases of these names, in the order of reports; all if there are none.
     ///
     /// # Errors

@@ -16,9 +16,10 @@ use crate::run::{Cmd, kill_group};
 use crate::stats::Wrk;
 use crate::traffic::{BulkResult, parse_result};
 
-/// Ports of the sink for uploads.
-const SINK_HTTP: u16 = 8080;
-const SINK_HTTPS: u16 = 8443;
+/// Port of the sink for uploads in the clear.
+pub const SINK_HTTP: u16 = 8080;
+/// And with TLS.
+pub const SINK_HTTPS: u16 = 8443;
 /// Connections of wrk for rates of requests: enough that client, server and a worker between them
 /// always find something to do. With 32 all three wait for each other at times, on idle CPUs.
 const REQUEST_CONNECTIONS: usize = 128;
@@ -27,25 +28,34 @@ const NEW_CONNECTIONS: usize = 16;
 /// Time that a helper may take on top of the time measured.
 const MARGIN: Duration = Duration::from_secs(20);
 
-/// The benchmark's lab with its servers, and the agent when it runs.
-pub struct Bench<'a> {
+/// Kinds of bulk transfer, as TLS and upload; processor time is measured over one stream of each.
+pub const ALL_BULK: [(bool, bool); 4] =
+    [(false, false), (false, true), (true, false), (true, true)];
+
+/// The bench's traffic: the lab with its servers and what is sent between them.
+pub struct Traffic<'a> {
     lab: &'a Lab,
     tollgate: PathBuf,
     time: Duration,
-    agent: Option<(usize, AgentHandle)>,
     sink: std::process::Child,
+}
+
+/// The bench's traffic, and the agent when it runs.
+pub struct Bench<'a> {
+    lab: &'a Lab,
+    tollgate: PathBuf,
+    traffic: Traffic<'a>,
+    agent: Option<(usize, AgentHandle)>,
 }
 
 impl<'a> Bench<'a> {
     /// Starts the sink.
     pub fn new(lab: &'a Lab, tollgate: PathBuf, time: Duration) -> Result<Bench<'a>> {
-        let sink = start_sink(lab, &tollgate)?;
         Ok(Bench {
             lab,
+            traffic: Traffic::new(lab, tollgate.clone(), time)?,
             tollgate,
-            time,
             agent: None,
-            sink,
         })
     }
 
@@ -58,12 +68,14 @@ impl<'a> Bench<'a> {
 
     /// One value of a case, with or without policy.
     pub fn measure(&mut self, case: Case, with: bool) -> Result<f64> {
-        let rules = match case {
-            Case::Rules(rules) => rules.count(),
-            _ => 1,
+        self.switch(with.then_some(case.rules()))?;
+        let value = match (case, &self.agent) {
+            (Case::CpuPerGb, None) => 0.0,
+            (Case::CpuPerGb, Some((_, agent))) => self
+                .traffic
+                .cpu_per_gb(&|| agent.cpu_seconds(), &ALL_BULK)?,
+            _ => self.traffic.value(case)?,
         };
-        self.switch(with.then_some(rules))?;
-        let value = self.value(case)?;
         if let Some((_, agent)) = self.agent.as_ref().filter(|(_, agent)| !agent.alive()) {
             return Err(LabError::NotReady(format!(
                 "the agent ended: {}",
@@ -87,8 +99,28 @@ impl<'a> Bench<'a> {
         }
         Ok(())
     }
+}
 
-    fn value(&self, case: Case) -> Result<f64> {
+impl<'a> Traffic<'a> {
+    /// Starts the sink.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn new(lab: &'a Lab, tollgate: PathBuf, time: Duration) -> Result<Traffic<'a>> {
+        let sink = start_sink(lab, &tollgate)?;
+        Ok(Traffic {
+            lab,
+            tollgate,
+            time,
+            sink,
+        })
+    }
+
+    /// One value of a case other than processor time, whatever is in the path.
+    ///
+    /// # Errors
+    /// A transfer or a request failed.
+    pub fn value(&self, case: Case) -> Result<f64> {
         let small = "/v2/small";
         Ok(match case {
             Case::Bulk {
@@ -116,7 +148,7 @@ impl<'a> Bench<'a> {
                 self.wrk(&format!("http://{API_HOST}{small}"), 1, false)?
                     .p99_us
             }
-            Case::CpuPerGb => self.cpu_per_gb()?,
+            Case::CpuPerGb => 0.0,
         })
     }
 
@@ -166,21 +198,22 @@ impl<'a> Bench<'a> {
         Wrk::parse(&self.lab.pod_by_name(cmd).run()?.stdout)
     }
 
-    /// The agent's CPU seconds per GB over one stream of each kind of bulk transfer.
-    fn cpu_per_gb(&self) -> Result<f64> {
-        let Some((_, agent)) = &self.agent else {
-            return Ok(0.0);
-        };
-        let before = agent.cpu_seconds();
+    /// Processor seconds per GB over one stream of each of these kinds of bulk transfer; `used` tells
+    /// the processor time that was used so far.
+    ///
+    /// # Errors
+    /// A transfer failed.
+    pub fn cpu_per_gb(&self, used: &dyn Fn() -> f64, kinds: &[(bool, bool)]) -> Result<f64> {
+        let before = used();
         let mut bytes = 0;
-        for (tls, upload) in [(false, false), (false, true), (true, false), (true, true)] {
-            bytes += self.bulk(tls, upload, Streams::One)?.bytes;
+        for (tls, upload) in kinds {
+            bytes += self.bulk(*tls, *upload, Streams::One)?.bytes;
         }
-        Ok((agent.cpu_seconds() - before) / (bytes as f64 / 1e9))
+        Ok((used() - before) / (bytes as f64 / 1e9))
     }
 }
 
-impl Drop for Bench<'_> {
+impl Drop for Traffic<'_> {
     fn drop(&mut self) {
         kill_group(&mut self.sink);
         procs::forget(&self.lab.names.procs(), "sink");

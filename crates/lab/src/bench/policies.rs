@@ -54,13 +54,12 @@ fn policy_head(name: &str, priority: usize) -> String {
 fn other_policy(index: usize, numbers: &[usize]) -> String {
     let mut text = policy_head(&format!("other-{index}"), index + 1);
     for number in numbers {
-        // 198.18.0.0/15 is set aside for benchmarks (RFC 2544): 131072 addresses.
-        let (a, b) = ((number / 256) % 256, number % 256);
+        let to = other_address(*number);
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "    - name: r{number}\n      action: Allow\n      \
-             to: [{{ipBlock: {{cidr: 198.18.{a}.{b}/32}}}}]\n      \
+             to: [{{ipBlock: {{cidr: {to}/32}}}}]\n      \
              ports: [{{protocol: TCP, port: 80}}]\n      \
              l7Protocols: [{{http: {{host: h{number}.example.com, path: /p{number}/*}}}}]"
         );
@@ -95,6 +94,42 @@ fn bench_policy(items: usize) -> String {
     text
 }
 
+/// The same policy for Suricata: everything that is established is refused but what a rule lets pass,
+/// and so many rules let HTTP pass, the last of which fits the bench's requests.
+///
+/// Rules are for any address, as a controller writes them that has chosen the connections before. It
+/// matches names as bytes, and asks no more once a rule has let a connection pass.
+pub fn suricata_rules(rules: usize) -> String {
+    let mut text = "reject ip any any -> any any (msg: \"refused\"; flow: to_server, established; \
+                    sid: 1;)\n\
+                    pass tls any any -> any any (msg: \"tls\"; tls.sni; content: \".example.com\"; \
+                    endswith; sid: 2;)\n"
+        .to_owned();
+    // Writing to a string cannot fail, here and below.
+    for item in 1..rules {
+        let _ = writeln!(
+            text,
+            "pass http any any -> any any (msg: \"other\"; http.host; \
+             content: \"h{item}.example.com\"; startswith; endswith; http.uri; \
+             content: \"/p{item}/\"; startswith; sid: {};)",
+            item + 2
+        );
+    }
+    let _ = writeln!(
+        text,
+        "pass http any any -> any any (msg: \"http\"; http.host; content: \"{API_HOST}\"; \
+         startswith; endswith; sid: {};)",
+        rules + 2
+    );
+    text
+}
+
+/// Address of another external host. 198.18.0.0/15 is set aside for benchmarks (RFC 2544): 131072
+/// addresses.
+fn other_address(number: usize) -> String {
+    format!("198.18.{}.{}", (number / 256) % 256, number % 256)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +146,19 @@ mod tests {
             let count = |what: &str| texts.iter().map(|t| t.matches(what).count()).sum::<usize>();
             assert_eq!(count("- name: r") + count("- name: http"), rules);
             assert_eq!(count("- http: {host:"), rules);
+        }
+    }
+
+    #[test]
+    fn suricata_is_given_as_many_rules() {
+        for rules in [1, 100, 10_000] {
+            let text = suricata_rules(rules);
+            assert_eq!(text.matches("pass http").count(), rules);
+            let sids = text.lines().filter_map(|l| l.rsplit("sid: ").next());
+            let mut sids: Vec<&str> = sids.collect();
+            sids.sort_unstable();
+            sids.dedup();
+            assert_eq!(sids.len(), text.lines().count());
         }
     }
 

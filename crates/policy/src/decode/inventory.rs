@@ -115,6 +115,7 @@ pub(crate) fn pod<'a>(cx: &mut Cx<'a>, node: &'a Node) -> Option<Pod> {
             service_account: service_account(cx, spec, "serviceAccountName"),
             unselectable: host_network || ended,
             interface: None,
+            only_own_addresses: false,
         })
     })
 }
@@ -205,7 +206,14 @@ pub(crate) fn endpoint<'a>(cx: &mut Cx<'a>, node: &'a Node) -> Option<Pod> {
     let object = cx.fields(node, OBJECT)?;
     let id = identity(cx, object, "Endpoint", Home::Namespace);
     cx.required(object, "spec", |cx, node| {
-        let spec = cx.fields(node, &["interface", "addresses", "ports", "serviceAccount"])?;
+        let known = [
+            "interface",
+            "addresses",
+            "onlyOwnAddresses",
+            "ports",
+            "serviceAccount",
+        ];
+        let spec = cx.fields(node, &known)?;
         let interface = cx.required(spec, "interface", interface);
         let addresses = cx.required(spec, "addresses", |cx, node| {
             let addresses = cx.items(node, located_address);
@@ -223,6 +231,7 @@ pub(crate) fn endpoint<'a>(cx: &mut Cx<'a>, node: &'a Node) -> Option<Pod> {
             service_account,
             unselectable: false,
             interface: Some(interface?),
+            only_own_addresses: flag(cx, spec, "onlyOwnAddresses"),
         })
     })
 }

@@ -19,55 +19,10 @@ pub const SOCKET: &str = "/var/run/suricata/suricata-command.socket";
 const SHIPPED: &str = include_str!("../../../../packaging/antrea/suricata.yaml");
 
 /// What the agent adds, but for the order of keys that nobody reads.
-const ADDED: &str = "%YAML 1.1
----
-outputs:
-  - eve-log:
-      enabled: yes
-      filetype: regular
-      filename: eve-%Y-%m-%d.json
-      rotate-interval: day
-      pcap-file: false
-      community-id: false
-      community-id-seed: 0
-      xff:
-        enabled: no
-      types:
-        - alert:
-            packet: yes
-        - http:
-            extended: yes
-        - tls:
-            extended: yes
-af-packet:
-  - interface: antrea-l7-tap0
-    threads: auto
-    cluster-id: 80
-    cluster-type: cluster_flow
-    defrag: no
-    use-mmap: yes
-    tpacket-v2: yes
-    checksum-checks: no
-    copy-mode: ips
-    copy-iface: antrea-l7-tap1
-  - interface: antrea-l7-tap1
-    threads: auto
-    cluster-id: 81
-    cluster-type: cluster_flow
-    defrag: no
-    use-mmap: yes
-    tpacket-v2: yes
-    checksum-checks: no
-    copy-mode: ips
-    copy-iface: antrea-l7-tap0
-";
+const ADDED: &str = include_str!("../shared/antrea-added.yaml");
 
 /// Rules come by tenants.
-const BY_TENANTS: &str = "\
-multi-detect:
-  enabled: yes
-  selector: vlan
-";
+const BY_TENANTS: &str = include_str!("../shared/antrea-tenants.yaml");
 
 /// The file with the rules of all VLANs.
 pub const ALL_RULES: &str = "/etc/suricata/rules/antrea-l7.rules";
@@ -116,6 +71,14 @@ impl std::ops::DerefMut for Agent {
     fn deref_mut(&mut self) -> &mut Bed {
         &mut self.bed
     }
+}
+
+/// What the agent adds, with how rules come.
+fn added(rules: &str) -> String {
+    let ports = ADDED
+        .replace("PORT0", "antrea-l7-tap0")
+        .replace("PORT1", "antrea-l7-tap1");
+    ports + rules
 }
 
 impl Agent {
@@ -183,13 +146,13 @@ impl Agent {
     /// As at the first layer-7 rule after the agent's start: configuration, logs, the engine, its
     /// socket.
     pub fn start_engine(&self) {
-        self.start_engine_with(&format!("{ADDED}{BY_TENANTS}"));
+        self.start_engine_with(&added(BY_TENANTS));
     }
 
     /// The same without tenants: one file has the rules of all VLANs.
     pub fn start_engine_with_one_file(&self) {
         self.write(ALL_RULES, "");
-        self.start_engine_with(&format!("{ADDED}rule-files:\n  - {ALL_RULES}\n"));
+        self.start_engine_with(&added(&format!("rule-files:\n  - {ALL_RULES}\n")));
     }
 
     fn start_engine_with(&self, added: &str) {

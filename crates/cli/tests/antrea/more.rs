@@ -130,7 +130,7 @@ fn heads_over_several_segments() {
     for byte in b"GET /hostname HTTP/1.1\r\nHost: a.test\r\n\r\n" {
         tcp.write_all(&[*byte]).unwrap();
     }
-    assert_eq!(net::response(&mut tcp).unwrap(), 200);
+    assert_eq!(net::read_response(&mut tcp).unwrap(), 200);
 }
 
 /// A ClientHello of more than 4000 bytes.

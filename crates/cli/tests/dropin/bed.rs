@@ -21,51 +21,10 @@ const SHIPPED: &str = include_str!("../../../../packaging/antrea/suricata.yaml")
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the agent adds to the configuration, word for word but for the ports' names.
-const ADDED: &str = "%YAML 1.1
----
-outputs:
-  - eve-log:
-      enabled: yes
-      filetype: regular
-      filename: eve-%Y-%m-%d.json
-      rotate-interval: day
-      pcap-file: false
-      community-id: false
-      community-id-seed: 0
-      xff:
-        enabled: no
-      types:
-        - alert:
-            packet: yes
-        - http:
-            extended: yes
-        - tls:
-            extended: yes
-af-packet:
-  - interface: PORT0
-    threads: auto
-    cluster-id: 80
-    cluster-type: cluster_flow
-    defrag: no
-    use-mmap: yes
-    tpacket-v2: yes
-    checksum-checks: no
-    copy-mode: ips
-    copy-iface: PORT1
-  - interface: PORT1
-    threads: auto
-    cluster-id: 81
-    cluster-type: cluster_flow
-    defrag: no
-    use-mmap: yes
-    tpacket-v2: yes
-    checksum-checks: no
-    copy-mode: ips
-    copy-iface: PORT0
-multi-detect:
-  enabled: yes
-  selector: vlan
-";
+const ADDED: &str = concat!(
+    include_str!("../shared/antrea-added.yaml"),
+    include_str!("../shared/antrea-tenants.yaml"),
+);
 
 /// A daemon that has been told nothing yet, in a lab or elsewhere. Everything goes when it goes.
 pub struct Daemon {

@@ -1,8 +1,11 @@
 //! Work inside a namespace: sockets of the test itself, and the kernel's error counters.
 
+#[path = "../shared/tcp.rs"]
+mod tcp;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
@@ -16,6 +19,8 @@ use tollgate_lab::lab::Place;
 use tollgate_lab::names::Family;
 
 use crate::bed::Bed;
+
+pub use tcp::{End, read_response, read_to_end};
 
 /// A peer that says nothing for so long is stuck.
 pub const STUCK: Duration = Duration::from_secs(20);
@@ -77,47 +82,6 @@ pub fn open(bed: &Bed, family: Family, port: u16) -> TcpStream {
     tcp.set_read_timeout(Some(STUCK)).unwrap();
     tcp.set_write_timeout(Some(STUCK)).unwrap();
     tcp
-}
-
-/// How reading ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// FIN.
-    Closed,
-    /// RST.
-    Reset,
-    /// Nothing came for [`STUCK`].
-    Silent,
-}
-
-/// Reads to the end of the connection.
-pub fn read_to_end(tcp: &mut TcpStream) -> (String, End) {
-    let mut bytes = Vec::new();
-    let end = match tcp.read_to_end(&mut bytes) {
-        Ok(_) => End::Closed,
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => End::Silent,
-        Err(_) => End::Reset,
-    };
-    (String::from_utf8_lossy(&bytes).into_owned(), end)
-}
-
-/// Reads until a response head and a body of stated length are complete; returns the status.
-pub fn read_response(tcp: &mut TcpStream) -> io::Result<u16> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        tcp.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8_lossy(&head).to_lowercase();
-    let length = head
-        .split("content-length: ")
-        .nth(1)
-        .map_or("0", |rest| rest.split("\r\n").next().unwrap_or("0"));
-    let mut body = vec![0; length.parse().unwrap()];
-    tcp.read_exact(&mut body)?;
-    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok());
-    status.ok_or_else(|| io::Error::other(head))
 }
 
 /// Sends a GET and reads the answer; the connection stays open.

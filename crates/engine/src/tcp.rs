@@ -595,9 +595,12 @@ fn judge<O: Output>(
         deny::refuse_stream(flow, at, turn, refused, ctx);
         return false;
     }
-    let answer = answer_begins(flow, inspection, tcp.ack, ctx);
-    if let Some(watch) = &mut inspection.response {
-        watch.starts_at(answer);
+    // Only where an answer is awaited: it asks the kernel, and most requests have none to be watched.
+    if inspection.response.is_some() {
+        let begin = answer_begins(flow, inspection, tcp.ack, ctx);
+        if let Some(watch) = &mut inspection.response {
+            watch.starts_at(begin);
+        }
     }
     if let_through.is_empty() {
         return true;

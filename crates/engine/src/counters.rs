@@ -87,6 +87,8 @@ counters! {
     fin_misplaced,
     /// SYNs dropped because the other side had already opened the flow.
     simultaneous_open,
+    /// SYNs that the other side of a flow that is judged sent on it: passed, and without a consequence.
+    syn_in_servers_name,
     /// Packets of flows that the engine does not know, answered with RST.
     unknown_flow,
     /// Packets of denied flows that were swallowed or answered.

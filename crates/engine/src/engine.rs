@@ -257,6 +257,13 @@ impl Engine {
         }
         // After an end the same number opens a new connection: what is remembered is of the old one.
         let ended = flow.closing || Flow::has_ended(&flow.progress(ctx));
+        // Whoever can speak in the server's name could have the flow judged by what may be opened towards
+        // the endpoint. If its connection is alive it answers with a challenge (RFC 5961, section 4), and
+        // the RST to that, if the other side has none, ends the flow.
+        if !flow.is_from_client(packet) && !ended && is_judged(flow) {
+            ctx.counters.syn_in_servers_name += 1;
+            return tcp::forward_syn(packet, ctx);
+        }
         let is_denied = matches!(flow.state, State::Denied(_));
         if flow.syn == Some(seq) && flow.is_from_client(packet) && (!ended || is_denied) {
             flow.note(packet, now);
@@ -689,6 +696,12 @@ fn is_passed_by_kernel<O: Output>(key: &FlowKey, ctx: &mut Ctx<'_, O>) -> bool {
     ctx.out
         .cache_get(key)
         .is_some_and(|(entry, _)| entry == PASS || (key.protocol != TCP && entry == dns::WATCHED))
+}
+
+/// What its client sends is looked at, by rules that are enforced.
+fn is_judged(flow: &Flow) -> bool {
+    matches!(&flow.state, State::Inspect(inspection) if inspection.is_enforced())
+        || matches!(flow.state, State::Lost)
 }
 
 fn is_handshaking(flow: &Flow) -> bool {

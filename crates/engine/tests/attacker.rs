@@ -5,7 +5,7 @@ mod sim;
 
 use sim::{Conn, Gate, SERVER, delivered, usual};
 use tollgate_wire::packet::TcpFlags;
-use tollgate_wire::tag::Direction::Outbound;
+use tollgate_wire::tag::Direction::{Inbound, Outbound};
 
 const BAD: &[u8] = b"GET /v1/items HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
 const ASK: &[u8] = b"GET /chat HTTP/1.1\r\nHost: ws.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -174,4 +174,35 @@ fn what_was_judged_and_lost_is_not_replaced_behind_a_forged_acknowledgement() {
         assert_eq!((out.len(), delivered(&out, Outbound)), (1, String::new()));
         assert_eq!(out[0].header.unwrap().flags.fin(), fin);
     }
+}
+
+/// Who can speak in the server's name may not turn a connection that is judged into one that the server
+/// opened. The endpoint's kernel answers such a SYN with a challenge (RFC 5961).
+#[test]
+fn a_syn_in_the_servers_name_does_not_replace_a_connection() {
+    let (mut gate, mut conn) = opened();
+    conn.send(&mut gate, FIRST);
+    conn.answer(&mut gate, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let syn = conn.frame(false, TcpFlags::SYN, 77_000, 0, b"");
+    let out = gate.arrives(Inbound, &syn);
+    assert_eq!(
+        out.len(),
+        1,
+        "whose connection has gone is told so by a challenge"
+    );
+    let out = conn.send(&mut gate, BAD);
+    assert_eq!(delivered(&out, Outbound), "");
+    // After its end the same addresses may open another.
+    let (mut gate, mut conn) = opened();
+    conn.send(&mut gate, FIRST);
+    gate.arrives(
+        Outbound,
+        &conn.frame(true, TcpFlags::RST, conn.client_seq, 0, b""),
+    );
+    gate.arrives(Inbound, &conn.frame(false, TcpFlags::SYN, 77_000, 0, b""));
+    let counters = gate.engine.counters();
+    assert_eq!(
+        (counters.flows_opened, counters.syn_in_servers_name),
+        (2, 0)
+    );
 }

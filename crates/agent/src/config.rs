@@ -484,7 +484,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     check_dns(&config.dns)?;
     check_limits(&config.limits)?;
-    config.offloads.check()?;
+    crate::offloads::config::check(&config.offloads)?;
     config.ovs.check()?;
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log_level) {
         let message = format!(

@@ -15,6 +15,7 @@
 //! * [`persist`]: keeps repairs after a restart
 //! * [`report`]: what people and programs read
 //! * [`declared`]: offload state that somebody declared, and where the machine differs from it
+//! * [`offloads`]: the state that the agent keeps, as its configuration says it
 //! * [`check`]: what a check before and after installation found
 //!
 //! Reading is apart from judging: everything that touches the machine fills a [`model::Snapshot`],
@@ -31,6 +32,7 @@ pub mod draw;
 pub mod finding;
 pub mod growth;
 pub mod model;
+pub mod offloads;
 pub mod path;
 pub mod persist;
 pub mod probe;

@@ -7,9 +7,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::action::Action;
+use crate::offloads::{Interfaces, Offloads, Place};
 use crate::persist::{Left, PersistError, replace};
 
 /// The key.
@@ -19,143 +20,103 @@ const HEAD: &str = "  # Written by tollgate doctor; it may replace this block.";
 /// Only root may write what the agent does; the file may hold nothing secret.
 const MODE: u32 = 0o644;
 
-/// Declared offload state.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Offloads {
-    /// No checksum is left to the endpoints' devices.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disable_tx_checksum: Option<bool>,
-    /// Antrea's own configuration, from which more is taken.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub antrea_agent_conf: Option<String>,
-    /// By interface.
-    pub interfaces: Vec<Interface>,
-}
-
-/// Of one interface, or of all that match.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Interface {
-    /// Its name, or a pattern.
-    #[serde(rename = "match")]
-    pub matches: String,
-    /// Where it is.
-    #[serde(default)]
-    pub place: Place,
-    /// Features by the kernel's names.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub features: BTreeMap<String, bool>,
-    /// In bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mtu: Option<u32>,
-}
-
-/// Where an interface is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Place {
-    /// On the node.
-    #[default]
-    Node,
-    /// In the endpoints' namespaces.
-    Endpoints,
-}
-
-impl Offloads {
-    /// What the actions declare, and what cannot be declared.
-    pub fn of(actions: &[Action]) -> (Self, Vec<Left>) {
-        let (mut offloads, mut left) = (Self::default(), Vec::new());
-        for action in actions {
-            match action {
-                Action::Feature {
-                    netns,
-                    ifname,
-                    feature,
-                    on,
-                } => {
-                    let interface = offloads.interface(ifname, place(netns.is_some()));
-                    interface.features.insert(feature.clone(), *on);
-                }
-                Action::Mtu { netns, ifname, mtu } => {
-                    offloads.interface(ifname, place(netns.is_some())).mtu = Some(*mtu);
-                }
-                Action::Ovs { .. } => {
-                    left.push(Left::new(action, "Open vSwitch keeps it in its database"));
-                }
-                _ => left.push(Left::new(
-                    action,
-                    "the agent keeps features and MTUs alone; on the host use --persist systemd",
-                )),
+/// What the actions declare, and what cannot be declared.
+pub fn declared(actions: &[Action]) -> (Offloads, Vec<Left>) {
+    let (mut offloads, mut left) = (Offloads::default(), Vec::new());
+    for action in actions {
+        match action {
+            Action::Feature {
+                netns,
+                ifname,
+                feature,
+                on,
+            } => {
+                let interface = interface(&mut offloads, ifname, place(netns.is_some()));
+                interface.features.insert(feature.clone(), *on);
             }
+            Action::Mtu { netns, ifname, mtu } => {
+                interface(&mut offloads, ifname, place(netns.is_some())).mtu = Some(*mtu);
+            }
+            Action::Ovs { .. } => {
+                left.push(Left::new(action, "Open vSwitch keeps it in its database"));
+            }
+            _ => left.push(Left::new(
+                action,
+                "the agent keeps features and MTUs alone; on the host use --persist systemd",
+            )),
         }
-        (offloads, left)
     }
+    (offloads, left)
+}
 
-    fn interface(&mut self, name: &str, place: Place) -> &mut Interface {
-        let same = |one: &Interface| one.matches == name && one.place == place;
-        let at = self.interfaces.iter().position(same);
-        let at = at.unwrap_or_else(|| {
-            self.interfaces.push(Interface {
-                matches: name.to_owned(),
-                place,
-                features: BTreeMap::new(),
-                mtu: None,
-            });
-            self.interfaces.len() - 1
+fn interface<'a>(offloads: &'a mut Offloads, name: &str, place: Place) -> &'a mut Interfaces {
+    let same = |one: &Interfaces| one.r#match == name && one.place == place;
+    let at = offloads.interfaces.iter().position(same);
+    let at = at.unwrap_or_else(|| {
+        offloads.interfaces.push(Interfaces {
+            r#match: name.to_owned(),
+            place,
+            ..Interfaces::default()
         });
-        &mut self.interfaces[at]
-    }
+        offloads.interfaces.len() - 1
+    });
+    &mut offloads.interfaces[at]
+}
 
-    /// Adds what another one declares; the other one wins.
-    fn merge(&mut self, other: &Self) {
-        for new in &other.interfaces {
-            let interface = self.interface(&new.matches, new.place);
-            interface.features.extend(new.features.clone());
-            interface.mtu = new.mtu.or(interface.mtu);
-        }
-        if other.antrea_agent_conf.is_some() {
-            self.antrea_agent_conf.clone_from(&other.antrea_agent_conf);
-        }
-        self.disable_tx_checksum = other.disable_tx_checksum.or(self.disable_tx_checksum);
+/// Adds what another one declares; the other one wins.
+fn merge(offloads: &mut Offloads, other: &Offloads) {
+    for new in &other.interfaces {
+        let interface = interface(offloads, &new.r#match, new.place);
+        interface.features.extend(new.features.clone());
+        interface.mtu = new.mtu.or(interface.mtu);
     }
+    if other.antrea_agent_conf.is_some() {
+        offloads
+            .antrea_agent_conf
+            .clone_from(&other.antrea_agent_conf);
+    }
+    offloads.disable_tx_checksum |= other.disable_tx_checksum;
+}
 
-    /// As it stands in the file.
-    pub fn snippet(&self) -> String {
-        let mut out = format!("{KEY}:\n{HEAD}\n");
-        if let Some(disable) = self.disable_tx_checksum {
-            let _ = writeln!(out, "  disableTxChecksum: {disable}");
-        }
-        if let Some(path) = &self.antrea_agent_conf {
-            let _ = writeln!(out, "  antreaAgentConf: {}", string(path));
-        }
-        if self.interfaces.is_empty() {
-            let _ = writeln!(out, "  interfaces: []");
-            return out;
-        }
-        out.push_str("  interfaces:\n");
-        for interface in &self.interfaces {
-            let place = match interface.place {
-                Place::Node => "node",
-                Place::Endpoints => "endpoints",
-            };
-            let _ = writeln!(
-                out,
-                "  - match: {}\n    place: {place}",
-                string(&interface.matches)
-            );
-            if !interface.features.is_empty() {
-                out.push_str("    features:\n");
-            }
-            for (name, on) in &interface.features {
-                let _ = writeln!(out, "      {}: {on}", string(name));
-            }
-            if let Some(mtu) = interface.mtu {
-                let _ = writeln!(out, "    mtu: {mtu}");
-            }
-        }
-        out
+/// As it stands in the file.
+pub fn snippet(offloads: &Offloads) -> String {
+    let mut out = format!("{KEY}:\n{HEAD}\n");
+    if offloads.disable_tx_checksum {
+        out.push_str("  disableTxChecksum: true\n");
     }
+    if let Some(path) = &offloads.antrea_agent_conf {
+        let _ = writeln!(
+            out,
+            "  antreaAgentConf: {}",
+            string(&path.to_string_lossy())
+        );
+    }
+    if offloads.interfaces.is_empty() {
+        let _ = writeln!(out, "  interfaces: []");
+        return out;
+    }
+    out.push_str("  interfaces:\n");
+    for interface in &offloads.interfaces {
+        let place = match interface.place {
+            Place::Node => "node",
+            Place::Endpoints => "endpoints",
+        };
+        let _ = writeln!(
+            out,
+            "  - match: {}\n    place: {place}",
+            string(&interface.r#match)
+        );
+        if !interface.features.is_empty() {
+            out.push_str("    features:\n");
+        }
+        for (name, on) in &interface.features {
+            let _ = writeln!(out, "      {}: {on}", string(name));
+        }
+        if let Some(mtu) = interface.mtu {
+            let _ = writeln!(out, "    mtu: {mtu}");
+        }
+    }
+    out
 }
 
 fn place(endpoints: bool) -> Place {
@@ -190,8 +151,8 @@ pub fn merged(text: &str, add: &Offloads) -> Result<String, String> {
             let (before, rest) = text.split_at(from);
             let (block, after) = rest.split_at(to - from);
             let mut offloads = ours(block)?;
-            offloads.merge(add);
-            format!("{before}{}{after}", offloads.snippet())
+            merge(&mut offloads, add);
+            format!("{before}{}{after}", snippet(&offloads))
         }
         (true, None) => return Err(format!("its `{KEY}` is not a block of its own")),
         (false, _) => {
@@ -200,7 +161,7 @@ pub fn merged(text: &str, add: &Offloads) -> Result<String, String> {
             } else {
                 "\n"
             };
-            format!("{text}{gap}{}", add.snippet())
+            format!("{text}{gap}{}", snippet(add))
         }
     };
     check(old.unwrap_or_default(), &new)?;
@@ -275,7 +236,7 @@ pub fn write(path: &Path, add: &Offloads) -> Result<(), PersistError> {
     let new = merged(&text, add).map_err(|why| PersistError::Configuration {
         path: path.to_owned(),
         why,
-        snippet: add.snippet(),
+        snippet: snippet(add),
     })?;
     match new == text {
         true => Ok(()),
@@ -310,7 +271,7 @@ mod tests {
             feature(Some("/proc/5/ns/net"), "eth0"),
             clamp,
         ];
-        let (offloads, left) = Offloads::of(&actions);
+        let (offloads, left) = declared(&actions);
         assert_eq!(left.len(), 1);
         offloads
     }
@@ -348,8 +309,8 @@ mod tests {
         // Once more: nothing changes.
         assert_eq!(merged(&text, &gw0()).unwrap(), text);
         let mut more = Offloads::default();
-        more.interface("gw0", Place::Node).mtu = Some(1400);
-        more.interface("a b#", Place::Node)
+        interface(&mut more, "gw0", Place::Node).mtu = Some(1400);
+        interface(&mut more, "a b#", Place::Node)
             .features
             .insert("rx-gro".into(), true);
         let new = merged(&text, &more).unwrap();
@@ -400,7 +361,7 @@ mod tests {
             "gw0", "on", "1e3", "0x10", "~", "a:b", "it's", "q\"", "-", "ü", "*", "a\\b", "null",
         ] {
             let mut offloads = Offloads::default();
-            offloads.interface(name, Place::Node).mtu = Some(1500);
+            interface(&mut offloads, name, Place::Node).mtu = Some(1500);
             let text = merged("", &offloads).unwrap();
             assert_eq!(ours(&text).unwrap(), offloads, "{text}");
         }

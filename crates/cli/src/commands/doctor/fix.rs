@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use tollgate_doctor::action::Action;
-use tollgate_doctor::persist::agent::{self, Offloads};
+use tollgate_doctor::persist::agent;
 use tollgate_doctor::persist::{PersistError, systemd};
 use tollgate_doctor::repair::{Applied, RepairError, Word, quote};
 use tollgate_doctor::report::printable;
@@ -129,14 +129,14 @@ fn keep_by_systemd(args: &Args, actions: &[Action]) -> Result<Kept, Failure> {
 }
 
 fn keep_by_agent(args: &Args, actions: &[Action]) -> Result<Kept, Failure> {
-    let (offloads, left) = Offloads::of(actions);
+    let (offloads, left) = agent::declared(actions);
     let some = !offloads.interfaces.is_empty();
     if args.yes && some {
         agent::write(&args.config, &offloads).map_err(unkept)?;
     }
     let file = some.then(|| KeptFile {
         path: args.config.clone(),
-        text: offloads.snippet(),
+        text: agent::snippet(&offloads),
     });
     Ok(Kept {
         files: file.into_iter().collect(),
